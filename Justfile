@@ -1,0 +1,80 @@
+# Recipes. `just demo` and `just test` need rustup and a C compiler, nothing else; no root, no packages.
+
+set shell := ["sh", "-euc"]
+set positional-arguments
+
+export CARGO_TARGET_DIR := absolute_path(env("CARGO_TARGET_DIR", justfile_directory() / "target"))
+
+# What the tests could not run, one line each; printed by `just test` because libtest hides it.
+skip_log := CARGO_TARGET_DIR / "skipped.txt"
+
+# List the recipes.
+@default:
+    just --list --unsorted
+
+# Two real nodes on loopback: in service, local recovery, failover, power cord, failback. `--keep` leaves it running.
+demo *args: toolchain
+    @if [ ! -x "$CARGO_TARGET_DIR/debug/mainstay" ]; then \
+        echo "demo: the first time this builds the mainstay daemon with its WebAssembly engine, three kits and a DNS server"; \
+        echo "demo: that takes 7 to 8 minutes on two cores, and about 3 GB in $CARGO_TARGET_DIR; after that, seconds"; \
+    else \
+        echo "demo: bringing the mainstay daemon, the kits and the demo up to date; a few seconds if little has changed"; \
+    fi
+    @cargo build -p mainstay-cli -p mainstay-demo
+    @"{{ just_executable() }}" kits
+    @"$CARGO_TARGET_DIR/debug/mainstay-demo" "$@"
+
+# Everything that can be tested without root. Tests of a real component that is missing are skipped and listed.
+test *args: toolchain
+    @"{{ just_executable() }}" kits
+    @mkdir -p "$CARGO_TARGET_DIR"
+    @rm -f "{{ skip_log }}"
+    @rc=0; MAINSTAY_SKIP_LOG="{{ skip_log }}" cargo test --workspace "$@" || rc=$?; \
+    if [ -s "{{ skip_log }}" ]; then \
+        echo; echo "These tests were skipped, and how to have them run:"; sort -u "{{ skip_log }}"; \
+    fi; \
+    exit $rc
+
+# Every kit into target/kits/NAME.wasm, each by its own cargo invocation, each checked to be a component.
+kits *args: toolchain
+    @cargo run -q -p mainstay-test-support --bin kits -- "$@"
+
+# Measurements, mainstay and its peers in one run: a table, and target/bench/summary.json.
+bench *args: toolchain
+    @"{{ just_executable() }}" kits
+    @cargo bench -p mainstay-bench -- "$@"
+
+# Write what the case files and snapshots now say into them. Read the diff before you commit it.
+bless *args: toolchain
+    @MAINSTAY_BLESS=1 cargo test -p mainstay-sim "$@"
+    @MAINSTAY_BLESS=1 cargo test -p mainstay-test-e2e --test operator config::every_mistake
+    @git --no-pager diff --stat
+
+# Is every source file formatted?
+fmt: toolchain
+    @cargo fmt --all --check
+
+# Lints, also of what is only compiled for WebAssembly. A warning is an error.
+clippy: toolchain
+    @cargo clippy --workspace --all-targets -- -D warnings
+    @for kit in kits/*/Cargo.toml tests/hostile/kit/Cargo.toml; do \
+        name=$(sed -n 's/^name = "\(.*\)"/\1/p' "$kit" | head -n 1); \
+        cargo clippy -p "$name" --target wasm32-unknown-unknown -- -D warnings; \
+    done
+
+# Licences, sources and bans of all dependencies; advisories too with `just deny advisories`.
+deny *checks="bans licenses sources": toolchain
+    @command -v cargo-deny > /dev/null || { echo "deny: needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
+    @cargo deny check {{ checks }}
+
+# What .ci/run does before and after the tests.
+check: fmt clippy
+
+# Is the toolchain of rust-toolchain.toml there, with its WebAssembly targets? Else install it.
+[private]
+@toolchain:
+    command -v rustup > /dev/null || { echo "mainstay is built by the toolchain that rust-toolchain.toml names, and needs rustup for it: https://rustup.rs" >&2; exit 1; }
+    have=$(rustup target list --installed 2> /dev/null; rustup component list --installed 2> /dev/null) || have=; \
+    for part in $(sed -n 's/^\(targets\|components\) *= *\[\(.*\)\]/\2/p' rust-toolchain.toml | tr -d '",'); do \
+        case "$have" in *"$part"*) ;; *) echo "toolchain: $part is missing; installing what rust-toolchain.toml names"; rustup toolchain install; break ;; esac; \
+    done
