@@ -1,0 +1,251 @@
+//! Everything a recovery kit is written with.
+//!
+//! A kit knows one kind of resource. It implements [`Kit`], says what it needs with [`export_kit!`], and
+//! reaches the world only through the capabilities here: [`command`], [`net`], [`store`], [`secret`],
+//! [`clock`], [`random`] and [`log`]. Built for `wasm32-unknown-unknown` it is a component that imports just
+//! the capabilities it calls. Natively it exports nothing, and the capabilities reach a
+//! [`testing::FakeHost`], so that its logic runs under plain `cargo test`.
+//!
+//! ```
+//! use mainstay_sdk::prelude::*;
+//! use serde::Deserialize;
+//!
+//! /// A flag in the store.
+//! #[derive(Deserialize, Params)]
+//! #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+//! struct FlagParams {
+//!     /// What the flag says.
+//!     flag_text: String,
+//! }
+//!
+//! struct Flag;
+//!
+//! impl Kit for Flag {
+//!     type Params = FlagParams;
+//!
+//!     fn restore(ctx: &Context<FlagParams>) -> Result<Done, Error> {
+//!         store::put("flag", ctx.params.flag_text.as_bytes())?;
+//!         Ok(Done::changed("the flag is up"))
+//!     }
+//!
+//!     fn remove(_: &Context<FlagParams>) -> Result<Done, Error> {
+//!         store::delete("flag")?;
+//!         Ok(Done::changed("the flag is down"))
+//!     }
+//!
+//!     fn quick_check(_: &Context<FlagParams>) -> Result<Report, Error> {
+//!         Ok(match store::get("flag")? {
+//!             Some(_) => Report::healthy("the flag is up"),
+//!             None => Report::stopped("the flag is down"),
+//!         })
+//!     }
+//!
+//!     fn recover(ctx: &Context<FlagParams>, _: &Failure) -> Result<RecoveryResult, Error> {
+//!         Self::restore(ctx)?;
+//!         Ok(RecoveryResult::recovered("the flag is up again"))
+//!     }
+//! }
+//!
+//! mainstay_sdk::export_kit!(Flag, name: "flag", needs: [store: "the flag is kept there"]);
+//!
+//! let host = mainstay_sdk::testing::FakeHost::install();
+//! let ctx = host.context(serde_json::json!({ "flag-text": "hello" }));
+//! assert!(Flag::restore(&ctx).unwrap().changed);
+//! assert_eq!(host.stored("flag").unwrap(), b"hello");
+//! host.assert_declared::<Flag>();
+//! ```
+
+pub mod clock;
+pub mod command;
+mod json;
+pub mod log;
+mod manifest;
+pub mod net;
+pub mod params;
+pub mod random;
+mod seam;
+pub mod secret;
+pub mod store;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+mod types;
+
+#[cfg(target_arch = "wasm32")]
+mod export;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::undocumented_unsafe_blocks,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from wit/"
+)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "kit",
+        pub_export_macro: true,
+        default_bindings_module: "mainstay_sdk::bindings",
+    });
+}
+
+pub use json::{JSON_BYTES_MAX, Json};
+pub use mainstay_sdk_macros::Params;
+pub use manifest::{CONTRACT, Described, SECTION};
+pub use params::{NoParams, Params, Span};
+pub use types::{
+    Context, Details, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Health, RecoveryResult, Report, Retry,
+    Verdict,
+};
+
+use serde::de::DeserializeOwned;
+
+/// What a kit's author imports.
+pub mod prelude {
+    pub use crate::{
+        Context, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Health, Kit, NoParams, Params,
+        RecoveryResult, Report, Retry, Span, Verdict, clock, command, log, net, random, secret, store,
+    };
+}
+
+/// A kind of resource. The contract's rules hold (`wit/recovery.wit`); in short:
+///
+/// Each call has a fresh instance; only [`store`] outlives it. The host makes at most one call for a
+/// resource at a time. All four are idempotent, and a call may end anywhere: the next finds out what is
+/// there and goes on.
+pub trait Kit {
+    /// What an operator writes for a resource of this kind.
+    type Params: Params + DeserializeOwned;
+
+    /// Brings it in service. In service already: ok, unchanged.
+    ///
+    /// # Errors
+    /// When it is not in service; the error says what was left behind.
+    fn restore(ctx: &Context<Self::Params>) -> Result<Done, Error>;
+
+    /// Takes it out of service: nothing here serves, writes or holds it when this returns ok. Touches nothing
+    /// that another node owns by now.
+    ///
+    /// # Errors
+    /// Whenever it may still be in service here.
+    fn remove(ctx: &Context<Self::Params>) -> Result<Done, Error>;
+
+    /// Looks, and changes nothing.
+    ///
+    /// # Errors
+    /// When it cannot tell; never taken as failed.
+    fn quick_check(ctx: &Context<Self::Params>) -> Result<Report, Error>;
+
+    /// Repairs it on this node. What has healed by itself is recovered.
+    ///
+    /// # Errors
+    /// When the repair went wrong; giving up is no error but a verdict.
+    fn recover(ctx: &Context<Self::Params>, why: &Failure) -> Result<RecoveryResult, Error>;
+}
+
+/// A time in whole ms for the host: rounded up, so that a short wait is not turned into none.
+fn ms(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+/// Makes a kit of the crate: exports it as a component, and stores its manifest.
+///
+/// ```text
+/// mainstay_sdk::export_kit!(MyKit);
+/// mainstay_sdk::export_kit!(MyKit, needs: [net: "asks the name server", secret: "signs what it asks"]);
+/// mainstay_sdk::export_kit!(MyKit, needs: [net: "asks the name server"], optional: [secret: "signs, if it has a key"]);
+/// mainstay_sdk::export_kit!(MyKit, name: "other-name", needs: [], panics: silent);
+/// ```
+///
+/// * Version, description and licence come from the kit's `Cargo.toml`, the name too (without
+///   `mainstay-kit-` in front) unless given.
+/// * `needs` names every interface the kit calls, with the reason an operator reads. A component that imports
+///   one it does not name is refused by the host. What only some resources use goes under `optional`: an operator need
+///   not grant it to the others, whose calls to it are denied. `log` is added by itself, because a panic is logged before
+///   it traps; `panics: silent` leaves out both.
+/// * Used once in a crate. Natively nothing is exported.
+///
+/// A need the contract does not know does not compile:
+/// ```compile_fail
+/// # use mainstay_sdk::prelude::*;
+/// # struct K;
+/// # impl Kit for K {
+/// #     type Params = NoParams;
+/// #     fn restore(_: &Context<NoParams>) -> Result<Done, Error> { Ok(Done::changed("")) }
+/// #     fn remove(_: &Context<NoParams>) -> Result<Done, Error> { Ok(Done::changed("")) }
+/// #     fn quick_check(_: &Context<NoParams>) -> Result<Report, Error> { Ok(Report::healthy("")) }
+/// #     fn recover(_: &Context<NoParams>, _: &Failure) -> Result<RecoveryResult, Error> { Ok(RecoveryResult::give_up("")) }
+/// # }
+/// mainstay_sdk::export_kit!(K, needs: [telepathy: "to know beforehand"]);
+/// ```
+#[macro_export]
+macro_rules! export_kit {
+    ($kit:ident $(, name: $name:literal)? $(, needs: [$($interface:ident: $reason:expr),* $(,)?])?
+        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? , panics: silent $(,)?) => {
+        $crate::__export_kit!($kit, [$($name)?], [$($(($interface, $reason)),*)?], [], [$($(($maybe, $why)),*)?], false);
+    };
+    ($kit:ident $(, name: $name:literal)? , needs: [log: $log:expr $(, $interface:ident: $reason:expr)* $(,)?]
+        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? $(,)?) => {
+        $crate::__export_kit!(
+            $kit, [$($name)?], [(log, $log) $(, ($interface, $reason))*], [], [$($(($maybe, $why)),*)?], true
+        );
+    };
+    ($kit:ident $(, name: $name:literal)? $(, needs: [$($interface:ident: $reason:expr),* $(,)?])?
+        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? $(,)?) => {
+        $crate::__export_kit!(
+            $kit, [$($name)?], [$($(($interface, $reason)),*)?],
+            [("log", "says what the kit does, and what went wrong when it panics")], [$($(($maybe, $why)),*)?], true
+        );
+    };
+}
+
+/// What [`export_kit!`] comes to.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_kit {
+    ($kit:ident, [$($name:literal)?], [$(($interface:ident, $reason:expr)),*], [$($log:expr)?],
+        [$(($maybe:ident, $why:expr)),*], $panics:literal) => {
+        impl $crate::Described for $kit {
+            const NAME: &'static str = $crate::__private::kit_name(::core::concat!($($name)?), ::core::env!("CARGO_PKG_NAME"));
+            const NEEDS: &'static [(&'static str, &'static str)] =
+                &[$((::core::stringify!($interface), $reason),)* $($log)?];
+            const OPTIONAL_NEEDS: &'static [(&'static str, &'static str)] = &[$((::core::stringify!($maybe), $why)),*];
+            const PANICS_LOGGED: bool = $panics;
+            const MANIFEST: $crate::Json = $crate::__private::manifest(&$crate::__private::Parts {
+                name: <Self as $crate::Described>::NAME,
+                version: ::core::env!("CARGO_PKG_VERSION"),
+                description: ::core::env!("CARGO_PKG_DESCRIPTION"),
+                licence: ::core::env!("CARGO_PKG_LICENSE"),
+                needs: <Self as $crate::Described>::NEEDS,
+                optional: <Self as $crate::Described>::OPTIONAL_NEEDS,
+                params: &<<Self as $crate::Kit>::Params as $crate::Params>::SCHEMA
+                    .described(<<Self as $crate::Kit>::Params as $crate::Params>::DESCRIPTION),
+            });
+        }
+
+        const _: () = {
+            const MANIFEST: $crate::Json = <$kit as $crate::Described>::MANIFEST;
+            // Only the exact text is stored, and only in a component.
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[unsafe(link_section = "mainstay:kit-manifest")]
+            static SECTION: [u8; MANIFEST.len()] = MANIFEST.exact();
+            #[cfg(not(target_arch = "wasm32"))]
+            ::core::assert!(MANIFEST.len() > 0);
+        };
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::__private::Exported<$kit>;
+            $crate::bindings::export!(Exported with_types_in $crate::bindings);
+        };
+    };
+}
+
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(target_arch = "wasm32")]
+    pub use crate::export::Exported;
+    pub use crate::manifest::{Parts, kit_name, manifest};
+}

@@ -1,0 +1,137 @@
+//! The seam outside a component: everything reaches the fake host this thread has installed.
+
+use std::rc::Rc;
+
+use crate::command::{Completed, Request};
+use crate::log::Level;
+use crate::net::Tls;
+use crate::testing::{Call, Host, Line, installed};
+use crate::{Details, Fault};
+
+pub(crate) fn log_emit(level: Level, message: &str, fields: &Details) {
+    let line = Line { level, message: message.to_owned(), fields: fields.clone() };
+    installed("log").log(line);
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    installed("clock").unix_ms()
+}
+
+pub(crate) fn monotonic_ms() -> u64 {
+    installed("clock").monotonic_ms()
+}
+
+pub(crate) fn remaining_ms() -> u32 {
+    installed("clock").remaining_ms()
+}
+
+pub(crate) fn sleep_ms(ms: u32) {
+    installed("clock").sleep_ms(ms);
+}
+
+pub(crate) fn random_bytes(count: u32) -> Vec<u8> {
+    installed("random").random(count)
+}
+
+pub(crate) fn command_run(request: &Request) -> Result<Completed, Fault> {
+    installed("command").run(request)
+}
+
+pub(crate) fn store_get(key: &str) -> Result<Option<Vec<u8>>, Fault> {
+    let host = installed("store");
+    host.record(Call::StoreGet { key: key.to_owned() })?;
+    host.store_get(key)
+}
+
+pub(crate) fn store_put(key: &str, value: &[u8]) -> Result<(), Fault> {
+    let host = installed("store");
+    host.record(Call::StorePut { key: key.to_owned(), value: value.to_vec() })?;
+    host.store_put(key, value)
+}
+
+pub(crate) fn store_delete(key: &str) -> Result<(), Fault> {
+    let host = installed("store");
+    host.record(Call::StoreDelete { key: key.to_owned() })?;
+    host.store_delete(key)
+}
+
+pub(crate) fn store_keys() -> Result<Vec<String>, Fault> {
+    let host = installed("store");
+    host.record(Call::StoreKeys)?;
+    Ok(host.store_keys())
+}
+
+pub(crate) fn secret_get(name: &str) -> Result<Vec<u8>, Fault> {
+    let host = installed("secret");
+    host.record(Call::SecretGet { name: name.to_owned() })?;
+    host.secret(name)
+}
+
+pub(crate) struct Tcp {
+    host: Rc<Host>,
+    id: usize,
+}
+
+impl Tcp {
+    pub(crate) fn connect(to: &str, port: u16, timeout_ms: u32) -> Result<Self, Fault> {
+        let host = installed("net");
+        host.record(Call::TcpConnect { host: to.to_owned(), port, timeout_ms })?;
+        let id = host.tcp_open(to, port)?;
+        Ok(Self { host, id })
+    }
+
+    pub(crate) fn start_tls(&self, tls: &Tls, timeout_ms: u32) -> Result<(), Fault> {
+        self.host.record(Call::TcpStartTls { tls: tls.clone(), timeout_ms })?;
+        self.host.tcp_start_tls(self.id, tls)
+    }
+
+    pub(crate) fn write(&self, data: &[u8], timeout_ms: u32) -> Result<(), Fault> {
+        self.host.record(Call::TcpWrite { data: data.to_vec(), timeout_ms })?;
+        self.host.tcp_write(self.id, data)
+    }
+
+    pub(crate) fn read(&self, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
+        self.host.record(Call::TcpRead { max, timeout_ms })?;
+        self.host.tcp_read(self.id, max, timeout_ms)
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), Fault> {
+        self.host.record(Call::TcpFinish)
+    }
+}
+
+impl std::fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tcp").field("id", &self.id).finish()
+    }
+}
+
+pub(crate) struct Udp {
+    host: Rc<Host>,
+    id: usize,
+}
+
+impl Udp {
+    pub(crate) fn connect(to: &str, port: u16) -> Result<Self, Fault> {
+        let host = installed("net");
+        host.record(Call::UdpConnect { host: to.to_owned(), port })?;
+        let id = host.udp_open(to, port)?;
+        Ok(Self { host, id })
+    }
+
+    pub(crate) fn send(&self, data: &[u8]) -> Result<(), Fault> {
+        self.host.record(Call::UdpSend { data: data.to_vec() })?;
+        self.host.udp_send(self.id, data)
+    }
+
+    pub(crate) fn receive(&self, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
+        self.host.record(Call::UdpReceive { max, timeout_ms })?;
+        self.host.udp_receive(self.id, max, timeout_ms)
+    }
+}
+
+impl std::fmt::Debug for Udp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Udp").field("id", &self.id).finish()
+    }
+}

@@ -1,0 +1,389 @@
+//! The state behind a [`super::FakeHost`], and what each capability does to it.
+//!
+//! It keeps to the contract where a kit could lean on a difference: limits, keys, denied by default,
+//! a sleep beyond the budget ends the call (here: a panic, as there is no call to drop).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use super::{Answer, Call, Line, Operation};
+use crate::command::{Completed, Request};
+use crate::net::Tls;
+use crate::{Fault, FaultKind};
+
+/// What the store holds at most, keys and values together, in bytes (`wit/store.wit`).
+const STORE_BYTES_MAX: usize = 64 * 1024;
+/// The longest key, in bytes (`wit/store.wit`).
+const KEY_BYTES_MAX: usize = 64;
+/// The most random bytes one call gives (`wit/random.wit`); more is a trap.
+const RANDOM_BYTES_MAX: u32 = 64 * 1024;
+/// What a call may take unless the test says otherwise, in ms.
+const BUDGET_MS: u64 = 60_000;
+/// Where the wall clock starts, in ms since 1970: a date that is neither now nor zero.
+const UNIX_MS: u64 = 1_700_000_000_000;
+
+type Shared<T> = Rc<RefCell<Box<T>>>;
+type Program = dyn FnMut(&Request) -> Result<Completed, Fault>;
+type TcpPeer = dyn FnMut(&mut Vec<u8>) -> Answer;
+type UdpPeer = dyn FnMut(&[u8]) -> Answer;
+
+struct TcpConnection {
+    peer: Shared<TcpPeer>,
+    written: Vec<u8>,
+    readable: VecDeque<u8>,
+    closed: bool,
+    dead: bool,
+    fault: Option<Fault>,
+}
+
+struct UdpSocket {
+    peer: Shared<UdpPeer>,
+    readable: VecDeque<Vec<u8>>,
+    fault: Option<Fault>,
+}
+
+struct State {
+    calls: Vec<Call>,
+    injected: Vec<(Operation, Fault)>,
+    programs: BTreeMap<String, Shared<Program>>,
+    tcp_peers: BTreeMap<(String, u16), Shared<TcpPeer>>,
+    udp_peers: BTreeMap<(String, u16), Shared<UdpPeer>>,
+    tcp: Vec<TcpConnection>,
+    udp: Vec<UdpSocket>,
+    tcp_read_max: usize,
+    secrets: BTreeMap<String, Vec<u8>>,
+    store: BTreeMap<String, Vec<u8>>,
+    unix_ms: u64,
+    monotonic_ms: u64,
+    deadline_ms: u64,
+    random: u64,
+}
+
+/// The fake host itself. Shared by the guard the test holds and by open sockets.
+pub(crate) struct Host {
+    state: RefCell<State>,
+}
+
+fn denied(what: impl std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::Denied, "not-granted", format!("{what} is not granted: the test defines no such thing"))
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        Self {
+            state: RefCell::new(State {
+                calls: Vec::new(),
+                injected: Vec::new(),
+                programs: BTreeMap::new(),
+                tcp_peers: BTreeMap::new(),
+                udp_peers: BTreeMap::new(),
+                tcp: Vec::new(),
+                udp: Vec::new(),
+                tcp_read_max: usize::MAX,
+                secrets: BTreeMap::new(),
+                store: BTreeMap::new(),
+                unix_ms: UNIX_MS,
+                monotonic_ms: 0,
+                deadline_ms: BUDGET_MS,
+                random: 1,
+            }),
+        }
+    }
+
+    /// Notes the call; gives the fault the test has put in its way, if any.
+    pub(crate) fn record(&self, call: Call) -> Result<(), Fault> {
+        let operation = call.operation();
+        let mut state = self.state.borrow_mut();
+        state.calls.push(call);
+        match state.injected.iter().position(|(at, _)| *at == operation) {
+            Some(index) => Err(state.injected.remove(index).1),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, call: Call) {
+        self.state.borrow_mut().calls.push(call);
+    }
+
+    pub(super) fn inject(&self, operation: Operation, fault: Fault) {
+        self.state.borrow_mut().injected.push((operation, fault));
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.state.borrow().calls.clone()
+    }
+
+    pub(super) fn forget_calls(&self) {
+        self.state.borrow_mut().calls.clear();
+    }
+
+    pub(crate) fn log(&self, line: Line) {
+        self.note(Call::LogEmit(line));
+    }
+
+    // Time.
+
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.note(Call::ClockUnixMs);
+        self.state.borrow().unix_ms
+    }
+
+    pub(crate) fn monotonic_ms(&self) -> u64 {
+        self.note(Call::ClockMonotonicMs);
+        self.state.borrow().monotonic_ms
+    }
+
+    pub(crate) fn remaining_ms(&self) -> u32 {
+        self.note(Call::ClockRemainingMs);
+        self.remaining_ms_quietly()
+    }
+
+    pub(super) fn remaining_ms_quietly(&self) -> u32 {
+        let state = self.state.borrow();
+        u32::try_from(state.deadline_ms.saturating_sub(state.monotonic_ms)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn sleep_ms(&self, ms: u32) {
+        self.note(Call::ClockSleep { ms });
+        self.advance_ms(u64::from(ms));
+        assert!(
+            self.remaining_ms_quietly() > 0,
+            "the call's budget ran out while the kit slept for {ms} ms: a host drops the call here"
+        );
+    }
+
+    pub(super) fn advance_ms(&self, ms: u64) {
+        let mut state = self.state.borrow_mut();
+        state.unix_ms += ms;
+        state.monotonic_ms += ms;
+    }
+
+    pub(super) fn set_unix_ms(&self, unix_ms: u64) {
+        self.state.borrow_mut().unix_ms = unix_ms;
+    }
+
+    pub(super) fn set_budget_ms(&self, ms: u64) {
+        let mut state = self.state.borrow_mut();
+        state.deadline_ms = state.monotonic_ms + ms;
+    }
+
+    // Randomness: splitmix64, so that a test sees the same bytes every time.
+
+    pub(super) fn seed(&self, seed: u64) {
+        self.state.borrow_mut().random = seed;
+    }
+
+    pub(crate) fn random(&self, count: u32) -> Vec<u8> {
+        self.note(Call::RandomBytes { count });
+        assert!(count <= RANDOM_BYTES_MAX, "{count} random bytes at once: a host traps above {RANDOM_BYTES_MAX}");
+        let mut state = self.state.borrow_mut();
+        let mut out = Vec::with_capacity(count as usize + 8);
+        while out.len() < count as usize {
+            state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state.random;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            out.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+        }
+        out.truncate(count as usize);
+        out
+    }
+
+    // Programs.
+
+    pub(super) fn define_program(&self, path: &str, program: Box<Program>) {
+        self.state.borrow_mut().programs.insert(path.to_owned(), Rc::new(RefCell::new(program)));
+    }
+
+    pub(crate) fn run(&self, request: &Request) -> Result<Completed, Fault> {
+        self.record(Call::CommandRun(request.clone()))?;
+        let program = self.state.borrow().programs.get(&request.program).map(Rc::clone);
+        let program = program.ok_or_else(|| denied(format_args!("the program {}", request.program)))?;
+        let completed = (program.borrow_mut())(request)?;
+        self.advance_ms(u64::from(completed.duration_ms));
+        Ok(completed)
+    }
+
+    // Peers.
+
+    pub(super) fn define_tcp(&self, host: &str, port: u16, peer: Box<TcpPeer>) {
+        self.state.borrow_mut().tcp_peers.insert((host.to_owned(), port), Rc::new(RefCell::new(peer)));
+    }
+
+    pub(super) fn define_udp(&self, host: &str, port: u16, peer: Box<UdpPeer>) {
+        self.state.borrow_mut().udp_peers.insert((host.to_owned(), port), Rc::new(RefCell::new(peer)));
+    }
+
+    pub(super) fn set_tcp_read_max(&self, bytes: usize) {
+        assert!(bytes > 0, "a read of nothing means that the peer closed");
+        self.state.borrow_mut().tcp_read_max = bytes;
+    }
+
+    pub(crate) fn tcp_open(&self, host: &str, port: u16) -> Result<usize, Fault> {
+        let mut state = self.state.borrow_mut();
+        let peer = state.tcp_peers.get(&(host.to_owned(), port)).map(Rc::clone);
+        let peer = peer.ok_or_else(|| denied(format_args!("TCP to {host}:{port}")))?;
+        state.tcp.push(TcpConnection {
+            peer,
+            written: Vec::new(),
+            readable: VecDeque::new(),
+            closed: false,
+            dead: false,
+            fault: None,
+        });
+        Ok(state.tcp.len() - 1)
+    }
+
+    pub(crate) fn tcp_start_tls(&self, id: usize, tls: &Tls) -> Result<(), Fault> {
+        let mut state = self.state.borrow_mut();
+        for name in [&tls.trust, &tls.identity].into_iter().flatten() {
+            if !state.secrets.contains_key(name) {
+                state.tcp[id].dead = true;
+                return Err(denied(format_args!("the secret {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn tcp_write(&self, id: usize, data: &[u8]) -> Result<(), Fault> {
+        let (peer, mut written) = {
+            let mut state = self.state.borrow_mut();
+            let connection = &mut state.tcp[id];
+            if connection.closed || connection.dead {
+                connection.dead = true;
+                return Err(Fault::new(FaultKind::Closed, "closed", "the peer has closed the connection"));
+            }
+            connection.written.extend_from_slice(data);
+            (Rc::clone(&connection.peer), std::mem::take(&mut connection.written))
+        };
+        // The peer may look at the host, so nothing is borrowed while it thinks.
+        let answer = (peer.borrow_mut())(&mut written);
+        let mut state = self.state.borrow_mut();
+        let connection = &mut state.tcp[id];
+        connection.written = written;
+        connection.readable.extend(answer.pieces.into_iter().flatten());
+        connection.closed |= answer.close;
+        connection.fault = answer.fault.or(connection.fault.take());
+        Ok(())
+    }
+
+    pub(crate) fn tcp_read(&self, id: usize, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
+        let mut state = self.state.borrow_mut();
+        let most = state.tcp_read_max.min(max as usize);
+        let connection = &mut state.tcp[id];
+        if connection.dead {
+            return Err(Fault::new(FaultKind::Closed, "closed", "the connection is dead after an earlier fault"));
+        }
+        if !connection.readable.is_empty() {
+            let count = most.min(connection.readable.len());
+            return Ok(connection.readable.drain(..count).collect());
+        }
+        if let Some(fault) = connection.fault.take() {
+            return Err(fault);
+        }
+        if connection.closed {
+            return Ok(Vec::new());
+        }
+        drop(state);
+        self.advance_ms(u64::from(timeout_ms));
+        Err(Fault::new(FaultKind::Timeout, "read-timeout", format!("nothing came within {timeout_ms} ms")))
+    }
+
+    pub(crate) fn udp_open(&self, host: &str, port: u16) -> Result<usize, Fault> {
+        let mut state = self.state.borrow_mut();
+        let peer = state.udp_peers.get(&(host.to_owned(), port)).map(Rc::clone);
+        let peer = peer.ok_or_else(|| denied(format_args!("UDP to {host}:{port}")))?;
+        state.udp.push(UdpSocket { peer, readable: VecDeque::new(), fault: None });
+        Ok(state.udp.len() - 1)
+    }
+
+    pub(crate) fn udp_send(&self, id: usize, data: &[u8]) -> Result<(), Fault> {
+        let peer = Rc::clone(&self.state.borrow().udp[id].peer);
+        let answer = (peer.borrow_mut())(data);
+        let mut state = self.state.borrow_mut();
+        let socket = &mut state.udp[id];
+        socket.readable.extend(answer.pieces);
+        socket.fault = answer.fault.or(socket.fault.take());
+        Ok(())
+    }
+
+    pub(crate) fn udp_receive(&self, id: usize, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
+        let mut state = self.state.borrow_mut();
+        let socket = &mut state.udp[id];
+        if let Some(datagram) = socket.readable.pop_front() {
+            if datagram.len() > max as usize {
+                return Err(Fault::new(
+                    FaultKind::Limit,
+                    "datagram-too-long",
+                    format!("a datagram of {} bytes came, at most {max} were asked for", datagram.len()),
+                ));
+            }
+            return Ok(datagram);
+        }
+        if let Some(fault) = socket.fault.take() {
+            return Err(fault);
+        }
+        drop(state);
+        self.advance_ms(u64::from(timeout_ms));
+        Err(Fault::new(FaultKind::Timeout, "receive-timeout", format!("nothing came within {timeout_ms} ms")))
+    }
+
+    // Secrets and the store.
+
+    pub(super) fn define_secret(&self, name: &str, value: Vec<u8>) {
+        self.state.borrow_mut().secrets.insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.state.borrow().secrets.get(name).cloned().ok_or_else(|| denied(format_args!("the secret {name}")))
+    }
+
+    pub(super) fn define_stored(&self, key: &str, value: Vec<u8>) {
+        self.state.borrow_mut().store.insert(key.to_owned(), value);
+    }
+
+    pub(super) fn stored(&self, key: &str) -> Option<Vec<u8>> {
+        self.state.borrow().store.get(key).cloned()
+    }
+
+    pub(crate) fn store_get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
+        check_key(key)?;
+        Ok(self.stored(key))
+    }
+
+    pub(crate) fn store_put(&self, key: &str, value: &[u8]) -> Result<(), Fault> {
+        check_key(key)?;
+        let mut state = self.state.borrow_mut();
+        let others: usize =
+            state.store.iter().filter(|(name, _)| *name != key).map(|(name, value)| name.len() + value.len()).sum();
+        let total = others + key.len() + value.len();
+        if total > STORE_BYTES_MAX {
+            return Err(Fault::new(
+                FaultKind::Limit,
+                "store-full",
+                format!("the store would hold {total} bytes, at most {STORE_BYTES_MAX} are allowed"),
+            ));
+        }
+        state.store.insert(key.to_owned(), value.to_vec());
+        Ok(())
+    }
+
+    pub(crate) fn store_delete(&self, key: &str) -> Result<(), Fault> {
+        check_key(key)?;
+        self.state.borrow_mut().store.remove(key);
+        Ok(())
+    }
+
+    pub(crate) fn store_keys(&self) -> Vec<String> {
+        self.state.borrow().store.keys().cloned().collect()
+    }
+}
+
+fn check_key(key: &str) -> Result<(), Fault> {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'.' || c == b'-';
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(allowed) {
+        return Err(Fault::new(FaultKind::Invalid, "key", format!("{key:?} is no key: [a-z0-9.-]{{1,64}}")));
+    }
+    Ok(())
+}
