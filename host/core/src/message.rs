@@ -1,0 +1,155 @@
+//! What nodes tell each other.
+//!
+//! Everything is said as a state, not as a change: a message that is lost, doubled or late does no harm, because
+//! the next one says it again and an older one is recognised (incarnation, then version).
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::claim::{Claim, ClaimId};
+use crate::names::{HierarchyName, NodeName, PathName, Tag};
+use crate::state::Standing;
+use crate::status::ResourceView;
+use crate::time::{Millis, UnixMs};
+
+/// A sign of life. Small, and complete in itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Of which cluster.
+    pub cluster: String,
+    /// Who lives.
+    pub from: NodeName,
+    /// Who is told.
+    pub to: NodeName,
+    /// On which comm path.
+    pub path: PathName,
+    /// Of which daemon of that node.
+    pub incarnation: u64,
+}
+
+/// A message to one peer, in order within a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerMessage {
+    /// What the sender knows and is.
+    State(PeerState),
+    /// A request that this peer has to carry out.
+    Ask {
+        /// Comes back with the answer.
+        id: u64,
+        /// What.
+        request: PeerRequest,
+    },
+    /// What became of a request.
+    Answer {
+        /// Of which.
+        id: u64,
+        /// Accepted, and what happens now; or why not.
+        result: Result<String, String>,
+    },
+    /// The sender's daemon stops; its resources stay in service, for so long at most (O9).
+    Leave {
+        /// How long.
+        hold: Millis,
+    },
+}
+
+/// What an operator asked of one node and another has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerRequest {
+    /// Bring in service what the owner has taken out.
+    InService {
+        /// What.
+        hierarchy: HierarchyName,
+        /// One resource, and what it depends on.
+        tag: Option<Tag>,
+    },
+    /// Take out of service.
+    OutOfService {
+        /// What.
+        hierarchy: HierarchyName,
+        /// One resource, and what depends on it.
+        tag: Option<Tag>,
+    },
+    /// Move.
+    Switchover {
+        /// What.
+        hierarchy: HierarchyName,
+        /// Where to.
+        to: NodeName,
+    },
+    /// Decline the offer, if it was not taken: the giver wants it back (O18).
+    TakeBack {
+        /// What.
+        hierarchy: HierarchyName,
+        /// Under which claim it was offered.
+        claim: ClaimId,
+        /// In which revision.
+        revision: u32,
+    },
+}
+
+/// What a node knows and is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerState {
+    /// Of which cluster.
+    pub cluster: String,
+    /// Whose.
+    pub from: NodeName,
+    /// Of which of its daemons.
+    pub incarnation: u64,
+    /// Grows with every message of one daemon.
+    pub version: u64,
+    /// The newest daemon of the receiver that the sender has heard of: with the receiver's own incarnation this
+    /// is an answer to it (O3).
+    pub heard: u64,
+    /// Of its config.
+    pub config_hash: String,
+    /// Of mainstay.
+    pub software: String,
+    /// What it knows of each hierarchy.
+    pub hierarchies: Vec<HierarchySummary>,
+}
+
+/// What a node knows of a hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HierarchySummary {
+    /// Which.
+    pub name: HierarchyName,
+    /// Who may own it; none when the node does not know.
+    pub ownership: Option<OwnershipSummary>,
+    /// The offer it has declined.
+    pub declined: Option<(ClaimId, u32)>,
+    /// Whether something of it is or may be on that node.
+    pub occupied: bool,
+    /// Whether its daemon has looked at everything of it that should not be there, since it started.
+    pub looked: bool,
+    /// Why it could not restore it now; empty when it could.
+    pub not_ready: Vec<String>,
+    /// What it is doing with it.
+    pub activity: Option<String>,
+    /// Its resources there; none when nothing has changed since the last time this daemon told.
+    pub resources: Option<Vec<(Tag, ResourceView)>>,
+}
+
+/// A claim with what its claimant says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnershipSummary {
+    /// The newest claim known.
+    pub claim: Option<Claim>,
+    /// What its claimant says of it.
+    pub standing: Standing,
+    /// When it failed over.
+    pub failovers: Vec<UnixMs>,
+}
+
+/// The nodes in it, for people.
+#[must_use]
+pub fn list<'a>(names: impl IntoIterator<Item = &'a NodeName>) -> String {
+    let names: BTreeSet<&str> = names.into_iter().map(NodeName::as_str).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,108 @@
+//! What a node knows of its hierarchies only while its daemon lives. Plain data; lost with the daemon, and found
+//! out again.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::io::{CallId, CheckReport};
+use crate::hierarchy::{Hierarchy, ResourceIndex};
+use crate::ladder::Ladder;
+use crate::plan::Goal;
+use crate::sequence::Sequence;
+use crate::state::Cause;
+use crate::status::{ResourceStatus, ResourceView};
+use crate::time::{Monotonic, UnixMs};
+
+/// A hierarchy, while the daemon lives.
+#[derive(Debug)]
+pub(super) struct LocalHierarchy {
+    pub(super) hierarchy: Hierarchy,
+    /// Whether this node may own it.
+    pub(super) member: bool,
+    /// This daemon has proof that its node is the owner, if it is (O3).
+    pub(super) proven: bool,
+    /// A plan for what the node is about has been carried out as far as it goes; another one only for a reason.
+    pub(super) attempted: bool,
+    /// The plan being carried out.
+    pub(super) running: Option<Running>,
+    /// Why a failure could not lead to a failover, the last time it was looked into.
+    pub(super) stranded: Option<String>,
+    pub(super) resources: Vec<LocalResource>,
+}
+
+/// A plan being carried out.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) goal: Goal,
+    pub(super) cause: Cause,
+    pub(super) sequence: Sequence,
+}
+
+/// A resource, while the daemon lives.
+#[derive(Debug)]
+pub(super) struct LocalResource {
+    /// The call that is going on.
+    pub(super) call: Option<CallId>,
+    /// What an earlier daemon started is still there (O23).
+    pub(super) leftover: bool,
+    /// The step of the running plan that waits for this resource, or that it is at.
+    pub(super) step: Option<usize>,
+    pub(super) ladder: Ladder,
+    /// Local recoveries before this do not count any more: an operator wanted it tried again.
+    pub(super) anew_since: UnixMs,
+    /// Its repair waits for something it depends on.
+    pub(super) held: bool,
+    /// It was looked at since the daemon started, or brought in service by it.
+    pub(super) looked: bool,
+    /// What the last check said.
+    pub(super) report: Option<CheckReport>,
+    /// What a check found running here, although another node owns it (O21).
+    pub(super) violation: Option<String>,
+    /// What is wrong with its kit, params or grants on this node.
+    pub(super) unusable: Option<String>,
+    /// What is shown of it.
+    pub(super) view: ResourceView,
+}
+
+/// A call that is going on.
+#[derive(Clone, Debug)]
+pub(super) struct ActiveCall {
+    pub(super) hierarchy: super::timers::HierarchyIndex,
+    pub(super) resource: ResourceIndex,
+    pub(super) purpose: Purpose,
+    pub(super) cancelled: bool,
+    pub(super) began: Monotonic,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A check of what is in service here: the ladder is told.
+    Check,
+    /// A check of what should not be in service here (O21).
+    StandbyCheck,
+    /// A look at what an operation with unknown outcome has left, before it is tried again.
+    Look,
+    /// restore, remove or recover.
+    Operation,
+}
+
+impl LocalHierarchy {
+    pub(super) fn new(hierarchy: Hierarchy, member: bool) -> Self {
+        let resource = || LocalResource {
+            call: None,
+            leftover: false,
+            step: None,
+            ladder: Ladder::default(),
+            anew_since: UnixMs::default(),
+            held: false,
+            looked: false,
+            report: None,
+            violation: None,
+            unusable: None,
+            view: ResourceView::new(ResourceStatus::IllState, "the daemon has just started"),
+        };
+        let resources = hierarchy.resources().map(|_| resource()).collect();
+        Self { hierarchy, member, proven: false, attempted: false, running: None, stranded: None, resources }
+    }
+}

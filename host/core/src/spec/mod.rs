@@ -1,0 +1,311 @@
+//! What an operator wrote, as plain values.
+//!
+//! [`read`](Spec::read) turns the text of a config into a [`Spec`] and finds every mistake that can be found in the
+//! text alone, all of them at once, each with its place and what to do. What a kit makes of its params is
+//! found later by who has the kits: [`Places`] says where in the file a param stands.
+
+mod check;
+mod read;
+mod table;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::diagnostic::{Diagnostics, Offset};
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
+use crate::time::Millis;
+
+/// A whole config. The same on every node: its hash is compared when nodes meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Spec {
+    /// The cluster's name. Nodes of another cluster are not listened to.
+    pub cluster: String,
+    /// The directory whose `.wasm` files are the kits.
+    pub kits: String,
+    /// The directory whose files are the secrets, each by its name.
+    pub secrets: Option<String>,
+    /// Whether nodes may talk over more than loopback although nothing is encrypted yet.
+    pub insecure: bool,
+    /// How long the others wait for a node that left with its resources in service (O9).
+    pub hold_time: Millis,
+    /// The comm paths.
+    pub paths: BTreeMap<PathName, PathSpec>,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeName, NodeSpec>,
+    /// What is kept in service.
+    pub hierarchies: BTreeMap<HierarchyName, HierarchySpec>,
+}
+
+/// A comm path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathSpec {
+    /// The lowest that is alive carries the messages.
+    pub priority: u32,
+    /// A heartbeat this often.
+    pub heartbeat_interval: Millis,
+    /// After so many intervals without one, the path is dead.
+    pub dead_after_misses: u32,
+}
+
+impl PathSpec {
+    /// How long a path is silent before it is dead.
+    #[must_use]
+    pub fn dead_time(&self) -> Millis {
+        Millis(self.heartbeat_interval.0 * u64::from(self.dead_after_misses))
+    }
+}
+
+/// A machine with a host daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeSpec {
+    /// Where the others find it, `host:port`, on each path.
+    pub address: BTreeMap<PathName, String>,
+    /// Where it listens, when that is another place: behind a relay, or on a port the system chooses.
+    pub listen: BTreeMap<PathName, String>,
+}
+
+/// What decides when an owner falls silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailoverMode {
+    /// The operator's word (O10).
+    #[default]
+    Confirm,
+}
+
+/// A named set of resources with one owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HierarchySpec {
+    /// The nodes it may run on, in order of priority.
+    pub nodes: Vec<NodeName>,
+    /// What decides when its owner falls silent.
+    pub failover: FailoverMode,
+    /// Whether a failed resource may move the hierarchy to another node.
+    pub block_failover: bool,
+    /// How many failovers in [`Self::failovers_window`] are too many (O20).
+    pub failovers_max: u32,
+    /// See [`Self::failovers_max`].
+    pub failovers_window: Millis,
+    /// By tag.
+    pub resources: BTreeMap<Tag, ResourceSpec>,
+}
+
+/// One thing a kit protects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResourceSpec {
+    /// The kit that knows it.
+    pub kit: KitName,
+    /// What has to be in service before it.
+    pub depends_on: Vec<Tag>,
+    /// For every node.
+    pub params: Map<String, Value>,
+    /// Merged over `params` on one node: tables key by key, everything else replaced.
+    pub params_on: BTreeMap<NodeName, Map<String, Value>>,
+    /// What the kit may reach.
+    pub grants: Grants,
+    /// A quick-check this often while in service here.
+    pub check_interval: Millis,
+    /// A quick-check this often on a standby (O21).
+    pub standby_check_interval: Millis,
+    /// The ladder's numbers.
+    pub recovery: Recovery,
+    /// How long each operation may take.
+    pub timeouts: Timeouts,
+    /// Where in the file things stand.
+    #[serde(skip)]
+    pub places: Places,
+}
+
+/// The ladder's numbers: how often what is tolerated, before what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Confirmed bad checks in a row that nothing is done about.
+    pub tolerate: u32,
+    /// Timed-out checks in a row that nothing is done about.
+    pub tolerate_timeouts: u32,
+    /// Local recoveries in [`Self::window`]; with none a failure leads to failover at once.
+    pub attempts: u32,
+    /// See [`Self::attempts`].
+    pub window: Millis,
+}
+
+/// How long each operation may take before it is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// Of restore.
+    pub restore: Millis,
+    /// Of remove.
+    pub remove: Millis,
+    /// Of quick-check.
+    pub quick_check: Millis,
+    /// Of recover.
+    pub recover: Millis,
+}
+
+/// What the operator allows a kit to reach, for one resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// Programs it may run.
+    pub command: Vec<CommandGrant>,
+    /// `host:port` it may connect to.
+    pub net: Vec<NetGrant>,
+    /// Secrets it may read.
+    pub secret: Vec<String>,
+}
+
+/// A program, and the user it runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CommandGrant {
+    /// An absolute path.
+    pub program: String,
+    /// None: the daemon's own.
+    pub user: Option<String>,
+}
+
+/// A place in the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetGrant {
+    /// A name or an address, as the kit says it.
+    pub host: String,
+    /// A port.
+    pub port: u16,
+}
+
+impl NetGrant {
+    /// Reads `host:port`, `[v6]:port`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = match host.strip_prefix('[') {
+            Some(inside) => inside.strip_suffix(']')?,
+            None if host.contains(':') => return None,
+            None => host,
+        };
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        let fine = !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'%'));
+        fine.then(|| Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for NetGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where in the file the parts of a resource stand, in bytes from its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The resource's own name.
+    pub tag: Offset,
+    /// What `kit` says.
+    pub kit: Offset,
+    /// The grants, or the resource when there are none.
+    pub grants: Offset,
+    /// Of each param, by JSON pointer; `params-on` of a node over `params`.
+    params: BTreeMap<String, Offset>,
+    params_on: BTreeMap<NodeName, BTreeMap<String, Offset>>,
+}
+
+impl Places {
+    /// Where the param at `pointer` stands for `node`; where its nearest parent does when it is not there.
+    #[must_use]
+    pub fn param(&self, node: &NodeName, pointer: &str) -> Offset {
+        let mut pointer = pointer;
+        loop {
+            let own = self.params_on.get(node).and_then(|places| places.get(pointer));
+            if let Some(at) = own.or_else(|| self.params.get(pointer)) {
+                return *at;
+            }
+            match pointer.rsplit_once('/') {
+                Some((parent, _)) => pointer = parent,
+                None => return self.tag,
+            }
+        }
+    }
+}
+
+impl Spec {
+    /// Reads the text of a config. Without a spec there is at least one error among the diagnostics.
+    #[must_use]
+    pub fn read(file: &str, text: &str) -> (Option<Self>, Diagnostics) {
+        let (spec, diagnostics) = Self::read_with_errors(file, text);
+        (spec.filter(|_| !diagnostics.any_error()), diagnostics)
+    }
+
+    /// As [`read`](Spec::read), but gives what could be read even if there are errors: only to find more of them. Without
+    /// a spec the text is not TOML.
+    #[must_use]
+    pub fn read_with_errors(file: &str, text: &str) -> (Option<Self>, Diagnostics) {
+        let mut diagnostics = Diagnostics::new(file, text);
+        let spec = read::spec(text, &mut diagnostics);
+        (spec, diagnostics)
+    }
+}
+
+impl HierarchySpec {
+    /// The failovers this many within this long are too many, in words.
+    #[must_use]
+    pub fn failover_limit(&self) -> String {
+        alloc::format!("{} in {}", self.failovers_max, self.failovers_window)
+    }
+}
+
+impl ResourceSpec {
+    /// The params on `node`, as the kit gets them.
+    #[must_use]
+    pub fn params_for(&self, node: &NodeName) -> Value {
+        let mut params = self.params.clone();
+        if let Some(own) = self.params_on.get(node) {
+            merge(&mut params, own);
+        }
+        Value::Object(params)
+    }
+}
+
+/// `over` laid over `params`: tables key by key, everything else replaced.
+fn merge(params: &mut Map<String, Value>, over: &Map<String, Value>) {
+    for (key, value) in over {
+        match (params.get_mut(key), value) {
+            (Some(Value::Object(under)), Value::Object(value)) => merge(under, value),
+            (_, value) => {
+                params.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use serde_json::json;
+
+    #[test]
+    fn net_grants_read_and_show() {
+        for fine in ["127.0.0.1:53", "ns.example.org:5353", "[::1]:53"] {
+            assert_eq!(NetGrant::parse(fine).unwrap().to_string(), fine);
+        }
+        for wrong in ["", "host", "host:", ":53", "host:0", "host:65536", "::1:53", "[::1]", "a b:1"] {
+            assert_eq!(NetGrant::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_nodes_own_params_go_over_the_common_ones() {
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let mut params = object(json!({"a": 1, "t": {"x": 1, "y": [1]}}));
+        merge(&mut params, &object(json!({"b": 2, "t": {"y": [2], "z": 3}})));
+        assert_eq!(Value::Object(params), json!({"a": 1, "b": 2, "t": {"x": 1, "y": [2], "z": 3}}));
+    }
+}

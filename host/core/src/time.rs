@@ -1,0 +1,120 @@
+//! Time as the core knows it: an argument, never a reading.
+
+use core::fmt;
+use core::ops::{Add, Sub};
+
+use serde::{Deserialize, Serialize};
+
+/// A length of time, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// So many seconds.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs * 1000)
+    }
+
+    /// So many minutes.
+    #[must_use]
+    pub const fn from_mins(mins: u64) -> Self {
+        Self(mins * 60_000)
+    }
+
+    /// Reads `250ms`, `5s`, `10m`, `2h`: a whole number of at most nine digits and a unit.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        // Nine digits of hours fit into 64 bits of ms.
+        if digits == 0 || digits > 9 {
+            return None;
+        }
+        let (number, unit) = text.split_at(digits);
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        number.parse::<u64>().ok().map(|number| Self(number * factor))
+    }
+}
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0s"),
+            ms if ms % 3_600_000 == 0 => write!(f, "{}h", ms / 3_600_000),
+            ms if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
+            ms if ms % 1_000 == 0 => write!(f, "{}s", ms / 1_000),
+            ms => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+/// A point on a clock that only goes forward, in ms since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// How long ago `earlier` was; nothing when it is not earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Millis> for Monotonic {
+    type Output = Self;
+
+    fn add(self, length: Millis) -> Self {
+        Self(self.0.saturating_add(length.0))
+    }
+}
+
+/// A point on the wall clock, in ms since 1970-01-01 UTC. It may jump: nothing but windows that outlive the
+/// daemon, and what people read, is counted by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub u64);
+
+impl Sub for UnixMs {
+    type Output = Millis;
+
+    fn sub(self, earlier: Self) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Both clocks, read by the driver at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// What every deadline is counted by.
+    pub monotonic: Monotonic,
+    /// What people read.
+    pub unix: UnixMs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn lengths_read_and_show() {
+        let check = |text: &str, ms: Option<u64>| assert_eq!(Millis::parse(text), ms.map(Millis), "{text}");
+        check("250ms", Some(250));
+        check("5s", Some(5_000));
+        check("10m", Some(600_000));
+        check("999999999h", Some(999_999_999 * 3_600_000));
+        for wrong in ["", "s", "5", "5 s", "-5s", "1000000000h", "5d", "1.5s"] {
+            check(wrong, None);
+        }
+        for text in ["0s", "250ms", "5s", "10m", "2h", "90s"] {
+            assert_eq!(Millis::parse(text).unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a config may say, and what is said of one that is wrong: everything at once, with place and hint.
+
+use mainstay_core::diagnostic::Severity;
+use mainstay_core::names::NodeName;
+use mainstay_core::spec::Spec;
+use mainstay_core::time::Millis;
+use serde_json::json;
+
+const GOOD: &str = r#"
+cluster = "mail"
+kits = "/var/lib/mainstay/kits"
+secrets = "/etc/mainstay/secrets"
+insecure = true
+
+[path.wan]
+priority = 1
+heartbeat-interval = "1s"
+dead-after-misses = 5
+
+[node.ex01]
+address.wan = "192.0.2.10:7400"
+[node.ex02]
+address.wan = "198.51.100.10:7400"
+listen.wan = "0.0.0.0:7400"
+
+[hierarchy.mail]
+nodes = ["ex01", "ex02"]
+failover = "confirm"
+switchback = "intelligent"
+
+[hierarchy.mail.resource.name]
+kit = "dns"
+params = { zone = "example.org", servers = ["192.0.2.53"], key = { name = "ms-key", secret = "dns-key" } }
+params-on.ex02 = { key = { name = "other" }, values = ["198.51.100.10"] }
+grants.net = ["192.0.2.53:53", "[2001:db8::1]:53"]
+grants.secret = ["dns-key"]
+
+[hierarchy.mail.resource.app]
+kit = "genapp"
+depends-on = ["name"]
+check-interval = "500ms"
+recovery = { tolerate = 1, attempts = 3, window = "10m" }
+timeouts = { restore = "1m" }
+grants.command = ["/opt/app/start", { program = "/opt/app/stop", user = "app" }]
+"#;
+
+#[test]
+fn a_good_config_says_what_it_says() {
+    let (spec, diagnostics) = Spec::read("mail.toml", GOOD);
+    assert_eq!(diagnostics.into_sorted(), []);
+    let spec = spec.unwrap();
+    assert_eq!(spec.paths["wan"].dead_time(), Millis::from_secs(5));
+    let mail = &spec.hierarchies["mail"];
+    let app = &mail.resources["app"];
+    assert_eq!(app.recovery.attempts, 3);
+    assert_eq!(app.recovery.tolerate_timeouts, 2, "what is not said keeps its default");
+    assert_eq!(app.timeouts.restore, Millis::from_mins(1));
+    assert_eq!(app.grants.command[1].user.as_deref(), Some("app"));
+    let name = &mail.resources["name"];
+    assert_eq!(
+        name.params_for(&NodeName::from("ex02")),
+        json!({"zone": "example.org", "servers": ["192.0.2.53"], "values": ["198.51.100.10"],
+               "key": {"name": "other", "secret": "dns-key"}})
+    );
+    assert_eq!(name.params_for(&NodeName::from("ex01"))["key"]["name"], "ms-key");
+}
+
+#[test]
+fn a_params_place_is_found_for_each_node() {
+    let (spec, diagnostics) = Spec::read("mail.toml", GOOD);
+    let places = &spec.unwrap().hierarchies["mail"].resources["name"].places.clone();
+    let line = |node: &str, pointer: &str| diagnostics.line_of(places.param(&NodeName::from(node), pointer));
+    assert_eq!(line("ex01", "/key/name"), 25);
+    assert_eq!(line("ex02", "/key/name"), 26);
+    assert_eq!(line("ex02", "/key/secret"), 25);
+    assert_eq!(line("ex01", "/missing/deeply"), 25, "the nearest that is there");
+}
+
+#[track_caller]
+fn found(text: &str, expected: &[&str]) {
+    let (spec, diagnostics) = Spec::read("x.toml", text);
+    let all = diagnostics.into_sorted();
+    let shown: Vec<String> =
+        all.iter().map(|diagnostic| diagnostic.to_string().replace("\n    hint: ", " | ")).collect();
+    assert_eq!(shown, expected);
+    assert_eq!(spec.is_none(), all.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
+}
+
+#[test]
+fn every_mistake_is_told_at_once_where_it_is() {
+    found(
+        r#"cluster = "mail cluster"
+kitz = "/var/lib/mainstay/kits"
+hold-time = "0s"
+[path.lan]
+heartbeat-interval = "0s"
+dead-after-misses = 1
+[path.wan]
+priority = 1
+[node.a]
+address.lan = "127.0.0.1:0"
+address.wam = "192.0.2.1:7400"
+[node.b]
+address.lan = "nonsense"
+address.wan = "127.0.0.1:0"
+[hierarchy.mail]
+nodes = ["a", "c", "a"]
+failover = "automatic"
+switchback = "sometimes"
+[hierarchy.mail.resource.app]
+depends-on = ["stor", "app", "other"]
+check-interval = "5 seconds"
+recovery = { tolerat = 1, attempts = -1 }
+params = ["x"]
+params-on.z = { a = 1 }
+grants.command = ["bin/app", { user = "x" }]
+grants.net = ["192.0.2.1"]
+grants.secret = ["key"]
+[hierarchy.mail.resource.store]
+kit = "null"
+depends-on = ["disk", "disk"]
+[hierarchy.mail.resource.disk]
+kit = "null"
+depends-on = ["store"]
+[hierarchy.web]
+nodes = ["b"]
+[hierarchy.web.resource.other]
+kit = 7
+[hierarchy.web.resource.store]
+kit = "null"
+"#,
+        &[
+            "x.toml:1:1: error: the config has no `kits` | name the directory with the kits' .wasm files: kits = \"/var/lib/mainstay/kits\"",
+            "x.toml:1:11: error: the cluster's name: this is no name | a name is of letters, digits, `.`, `_` and `-`",
+            "x.toml:2:1: error: the config has no setting `kitz` | did you mean `kits`?",
+            "x.toml:3:13: error: `hold-time = \"0s\"` in the config makes no sense: it is how long a node may be away on purpose | write 1s to 24h",
+            "x.toml:5:22: error: `heartbeat-interval = \"0s\"` in [path.lan] makes no sense: more often a busy machine cannot keep up, less often nobody notices a failure | write 20ms to 1m",
+            "x.toml:6:21: error: `dead-after-misses = 1` in [path.lan] is out of range | write 2 to 100",
+            "x.toml:7:7: error: the comm paths `lan` and `wan` have the same priority, 1 | give each its own: the lowest that is alive carries the messages",
+            "x.toml:9:7: error: the node `a` has no address on the comm path `wan` | add address.wan = \"host:port\" to [node.a]",
+            "x.toml:10:15: error: address.lan = \"127.0.0.1:0\" of the node `a` has port 0, where nobody can find it | write the port that leads there; listen.lan may have port 0",
+            "x.toml:11:15: error: the node `a` has address.wam, and there is no comm path `wam` | did you mean `wan`?",
+            "x.toml:11:15: error: address.wam = \"192.0.2.1:7400\" of the node `a` is not on loopback, and nothing between nodes is encrypted yet | write insecure = true at the top of the file if everything on that network may be trusted",
+            "x.toml:13:15: error: address.lan = \"nonsense\" of the node `b` is no address | write host:port, as in \"192.0.2.10:7400\" or \"[2001:db8::1]:7400\"",
+            "x.toml:14:15: error: address.wan = \"127.0.0.1:0\" of the node `b` has port 0, where nobody can find it | write the port that leads there; listen.wan may have port 0",
+            "x.toml:14:15: error: the address \"127.0.0.1:0\" is taken: the node `a` has it as address.lan on line 10 | every node has a place of its own on every comm path",
+            "x.toml:16:15: error: the hierarchy `mail` names the node `c`, and there is none | did you mean `a`?",
+            "x.toml:16:20: error: the hierarchy `mail` names the node `a` twice | the list is the order of priority: each node once",
+            "x.toml:17:12: error: `failover = \"automatic\"` in [hierarchy.mail] is not there yet: this version does not support it | write failover = \"confirm\"",
+            "x.toml:18:14: error: `switchback = \"sometimes\"` in [hierarchy.mail] is not known | write switchback = \"intelligent\"",
+            "x.toml:19:26: error: [hierarchy.mail.resource.app] has no `kit` | name the kit that knows this resource: kit = \"genapp\"",
+            "x.toml:20:15: error: the resource `app` depends on `stor`, which is not in the hierarchy `mail` | did you mean `store`?",
+            "x.toml:20:23: error: the resource `app` depends on itself",
+            "x.toml:20:30: error: the resource `app` depends on `other`, which is not in the hierarchy `mail` | `other` is in the hierarchy `web`; a hierarchy moves as a whole, so put both in one",
+            "x.toml:21:18: error: `check-interval = \"5 seconds\"` in [hierarchy.mail.resource.app] is no length of time | write a whole number and a unit: 250ms, 5s, 10m, 2h",
+            "x.toml:22:14: error: `recovery` of [hierarchy.mail.resource.app] has no setting `tolerat` | did you mean `tolerate`?",
+            "x.toml:22:38: error: `attempts = -1` in `recovery` of [hierarchy.mail.resource.app] is out of range | write 0 to 100",
+            "x.toml:23:10: error: `params` in [hierarchy.mail.resource.app] is of type array | write a table: { ... }",
+            "x.toml:24:11: error: params-on names the node `z`, which is not one of the hierarchy `mail` | did you mean `a`?",
+            "x.toml:25:19: error: `bin/app` in `grants` of [hierarchy.mail.resource.app] is no absolute path | nothing is looked up in PATH: write the whole path, without `..`",
+            "x.toml:25:30: error: `command` in `grants` of [hierarchy.mail.resource.app] has no `program` | write { program = \"/path\", user = \"name\" }",
+            "x.toml:26:15: error: `192.0.2.1` in `grants` of [hierarchy.mail.resource.app] is no place in the network | write host:port, as in \"192.0.2.53:53\" or \"[2001:db8::1]:53\"",
+            "x.toml:27:18: error: the secret `key` is granted, but there is no directory of secrets | name it at the top of the file: secrets = \"/etc/mainstay/secrets\"",
+            "x.toml:30:23: error: the resource `store` depends on `disk` twice",
+            "x.toml:31:26: error: the dependencies in the hierarchy `mail` go in a circle: `disk` (line 31) -> `store` (line 28) -> `disk` (line 31) | what depends on what has to end somewhere: take one of these out of a depends-on",
+            "x.toml:37:7: error: `kit` in [hierarchy.web.resource.other] is of type integer | write a text: kit = \"...\"",
+            "x.toml:38:25: error: the tag `store` in the hierarchy `web` is taken: line 28 has it in `mail` | a tag names one resource in the whole cluster",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_place() {
+    found(
+        "cluster = \"a\"\nkits = \nx = = 1\n",
+        &[
+            "x.toml:2:8: error: this is not TOML: string values must be quoted, expected literal string",
+            "x.toml:3:5: error: this is not TOML: extra `=`, expected nothing",
+            "x.toml:3:7: error: this is not TOML: unexpected key or value, expected newline, `#`",
+        ],
+    );
+    found("a = 1\na = 2\n", &["x.toml:2:1: error: this is not TOML: duplicate key"]);
+}
+
+#[test]
+fn a_config_that_protects_nothing_is_only_warned_about() {
+    found(
+        "cluster = \"a\"\nkits = \"/k\"\n[node.one]\n",
+        &[
+            "x.toml:1:1: warning: there is no hierarchy: nothing is protected | describe one: [hierarchy.NAME], with [hierarchy.NAME.resource.TAG]",
+        ],
+    );
+}
+
+#[test]
+fn an_empty_config_says_what_is_missing() {
+    found(
+        "",
+        &[
+            "x.toml:1:1: error: the config has no `cluster` | name the cluster: cluster = \"mail\"",
+            "x.toml:1:1: error: the config has no `kits` | name the directory with the kits' .wasm files: kits = \"/var/lib/mainstay/kits\"",
+            "x.toml:1:1: error: there is no node | describe each machine: [node.NAME], with address.PATH = \"host:port\"",
+            "x.toml:1:1: warning: there is no hierarchy: nothing is protected | describe one: [hierarchy.NAME], with [hierarchy.NAME.resource.TAG]",
+        ],
+    );
+}
+
+#[test]
+fn a_circle_in_a_long_chain_is_found_without_recursion() {
+    let mut text = String::from("cluster = \"a\"\nkits = \"/k\"\n[node.one]\n[hierarchy.h]\nnodes = [\"one\"]\n");
+    const LENGTH: usize = 20_000;
+    for index in 0..LENGTH {
+        let next = (index + 1) % LENGTH;
+        text.push_str(&format!("[hierarchy.h.resource.r{index}]\nkit = \"null\"\ndepends-on = [\"r{next}\"]\n"));
+    }
+    let (spec, diagnostics) = Spec::read("x.toml", &text);
+    assert!(spec.is_none());
+    let found = diagnostics.into_sorted();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].message.contains("go in a circle"));
+}
