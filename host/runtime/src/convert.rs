@@ -1,0 +1,134 @@
+//! Between the contract's generated types and this crate's plain ones, and nothing else.
+//!
+//! What comes from a kit is bounded and cleaned on the way: a kit's answer ends up in logs, in status lines and
+//! in other nodes' memory.
+
+use crate::bindings::exports::mainstay::kit::recovery as wit_recovery;
+use crate::bindings::mainstay::kit::types as wit;
+use crate::limits::Limits;
+use crate::outcome::{
+    Details, Done, Effect, ErrorKind, Failure, Health, KitError, RecoveryResult, Report, Retry, Verdict,
+};
+use crate::text::{clean, one_line};
+
+/// A stable code, in bytes: a word, not a sentence.
+const CODE_BYTES_MAX: usize = 100;
+
+pub(crate) fn done(done: wit_recovery::Done, limits: &Limits) -> Done {
+    Done {
+        changed: done.changed,
+        summary: one_line(&done.summary, limits.text_bytes_max),
+        details: details(done.details, limits),
+    }
+}
+
+pub(crate) fn report(report: wit_recovery::Report, limits: &Limits) -> Report {
+    Report {
+        health: match report.health {
+            wit::Health::Healthy => Health::Healthy,
+            wit::Health::Degraded => Health::Degraded,
+            wit::Health::Stopped => Health::Stopped,
+            wit::Health::Failed => Health::Failed,
+            wit::Health::Unknown => Health::Unknown,
+        },
+        code: one_line(&report.code, CODE_BYTES_MAX),
+        summary: one_line(&report.summary, limits.text_bytes_max),
+        details: details(report.details, limits),
+    }
+}
+
+pub(crate) fn recovery_result(result: wit_recovery::RecoveryResult, limits: &Limits) -> RecoveryResult {
+    RecoveryResult {
+        verdict: match result.verdict {
+            wit::Verdict::Recovered => Verdict::Recovered,
+            wit::Verdict::RestartDependents => Verdict::RestartDependents,
+            wit::Verdict::GiveUp => Verdict::GiveUp,
+        },
+        summary: one_line(&result.summary, limits.text_bytes_max),
+        details: details(result.details, limits),
+    }
+}
+
+pub(crate) fn error(error: wit_recovery::Error, limits: &Limits) -> KitError {
+    KitError {
+        kind: match error.kind {
+            wit::ErrorKind::InvalidParams => ErrorKind::InvalidParams,
+            wit::ErrorKind::Denied => ErrorKind::Denied,
+            wit::ErrorKind::Unavailable => ErrorKind::Unavailable,
+            wit::ErrorKind::Conflict => ErrorKind::Conflict,
+            wit::ErrorKind::Timeout => ErrorKind::Timeout,
+            wit::ErrorKind::Unsupported => ErrorKind::Unsupported,
+            wit::ErrorKind::Failed => ErrorKind::Failed,
+        },
+        code: one_line(&error.code, CODE_BYTES_MAX),
+        message: one_line(&error.message, limits.text_bytes_max),
+        retry: match error.retry {
+            wit::Retry::Here => Retry::Here,
+            wit::Retry::Elsewhere => Retry::Elsewhere,
+            wit::Retry::Nowhere => Retry::Nowhere,
+        },
+        retry_after_ms: error.retry_after_ms,
+        effect: match error.effect {
+            wit::Effect::None => Effect::None,
+            wit::Effect::Partial => Effect::Partial,
+            wit::Effect::Unknown => Effect::Unknown,
+        },
+        details: details(error.details, limits),
+    }
+}
+
+pub(crate) fn failure(failure: &Failure) -> wit_recovery::Failure {
+    wit_recovery::Failure {
+        found_by: failure.found_by.clone(),
+        report: failure.report.as_ref().map(|report| wit::Report {
+            health: match report.health {
+                Health::Healthy => wit::Health::Healthy,
+                Health::Degraded => wit::Health::Degraded,
+                Health::Stopped => wit::Health::Stopped,
+                Health::Failed => wit::Health::Failed,
+                Health::Unknown => wit::Health::Unknown,
+            },
+            code: report.code.clone(),
+            summary: report.summary.clone(),
+            details: report.details.clone(),
+        }),
+        bad_checks: failure.bad_checks,
+        details: failure.details.clone(),
+    }
+}
+
+fn details(details: Details, limits: &Limits) -> Details {
+    let more = details.len().saturating_sub(limits.details_max);
+    let mut kept: Details = details
+        .into_iter()
+        .take(limits.details_max)
+        .map(|(key, value)| (one_line(&key, CODE_BYTES_MAX), clean(&value, limits.detail_bytes_max)))
+        .collect();
+    if more > 0 {
+        kept.push(("details-left-out".to_owned(), more.to_string()));
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kit_says_is_bounded_and_cleaned() {
+        let limits = Limits { text_bytes_max: 20, detail_bytes_max: 10, details_max: 2, ..Limits::default() };
+        let entry = |index: usize| (format!("key\n{index}"), "x".repeat(100));
+        let done = done(
+            wit_recovery::Done {
+                changed: true,
+                summary: "\u{1b}[1m".repeat(1000),
+                details: (0..5).map(entry).collect(),
+            },
+            &limits,
+        );
+        assert!(done.summary.len() <= 20 && !done.summary.contains('\u{1b}'), "{:?}", done.summary);
+        assert_eq!(done.details[0], ("key 0".to_owned(), "xxxx [cut]".to_owned()));
+        assert_eq!(done.details[2], ("details-left-out".to_owned(), "3".to_owned()));
+        assert_eq!(done.details.len(), 3);
+    }
+}
