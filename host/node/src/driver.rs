@@ -1,0 +1,219 @@
+//! The loop around the core: what happens goes in, what it decides is carried out.
+//!
+//! Everything that changes the core goes through one queue, so that it is told one thing at a time. What has to follow a
+//! record waits here until the record is durable; everything else is carried out at once. The loop never waits for a
+//! disk, a link or a kit.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mainstay_core::names::NodeName;
+use mainstay_core::node::{Input, Node, Operation, Output, RecordNumber, Reply, RequestId};
+use mainstay_core::state::Record;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::happening::Happening;
+use crate::journal::{Journal, Told};
+use crate::kits::Calls;
+use crate::links::Links;
+use crate::measures::Measures;
+
+/// How many are told before what the core says is carried out: a flood of one kind delays nothing else for long.
+const AT_ONCE_MAX: usize = 64;
+/// When the daemon stops, its last words have this long to become durable and be sent.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The loop's own state.
+#[derive(Debug)]
+pub struct Driver {
+    /// The core.
+    pub node: Node,
+    /// Where records go.
+    pub journal: Journal,
+    /// What the journal tells.
+    pub told: mpsc::UnboundedReceiver<Told>,
+    /// Where messages go.
+    pub links: Links,
+    /// Who calls kits.
+    pub calls: Calls,
+    /// Who is told.
+    pub events: Events,
+    /// What is counted.
+    pub measures: Measures,
+    /// The core's time.
+    pub clock: Clock,
+    /// What happens.
+    pub happenings: mpsc::Receiver<Happening>,
+}
+
+/// What the loop needs besides.
+#[derive(Debug, Default)]
+struct Waiting {
+    durable: RecordNumber,
+    held: VecDeque<(RecordNumber, Output)>,
+    sessions: BTreeMap<NodeName, u64>,
+    asked: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    requests: u64,
+    trouble: Option<String>,
+    stopping: Option<Instant>,
+}
+
+impl Driver {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// When the disk has not taken a record for so long that going on makes no sense.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let mut waiting = Waiting::default();
+        let mut batch = Vec::with_capacity(AT_ONCE_MAX);
+        self.carry_out(&mut waiting)?;
+        loop {
+            if self.may_end(&waiting) {
+                return Ok(());
+            }
+            let (due, _) = self.node.poll_timeout();
+            let now = self.clock.now();
+            let mut wait = Duration::from_millis(due.since(now.monotonic).0);
+            if waiting.stopping.is_some() {
+                wait = wait.min(LAST_WORDS);
+            }
+            tokio::select! {
+                biased;
+                Some(told) = self.told.recv() => self.journal_told(told, &mut waiting),
+                count = self.happenings.recv_many(&mut batch, AT_ONCE_MAX) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    for happening in batch.drain(..) {
+                        self.happen(happening, &mut waiting);
+                    }
+                }
+                () = tokio::time::sleep(wait) => self.node.handle(Input::Tick, self.clock.now()),
+            }
+            self.carry_out(&mut waiting)?;
+        }
+    }
+
+    /// Stopping, it ends when everything it had to say is said, or takes too long.
+    fn may_end(&self, waiting: &Waiting) -> bool {
+        waiting.stopping.is_some_and(|since| waiting.held.is_empty() || since.elapsed() > LAST_WORDS)
+    }
+
+    fn happen(&mut self, happening: Happening, waiting: &mut Waiting) {
+        let now = self.clock.now();
+        let input = match happening {
+            Happening::Heartbeat(heartbeat) => Input::Heartbeat(heartbeat),
+            Happening::SessionUp(peer, number) => {
+                if waiting.sessions.insert(peer.clone(), number).is_some() {
+                    self.node.handle(Input::SessionLost(peer.clone()), now);
+                }
+                Input::SessionUp(peer)
+            }
+            Happening::SessionLost(peer, number) => {
+                if waiting.sessions.get(&peer) != Some(&number) {
+                    return;
+                }
+                waiting.sessions.remove(&peer);
+                Input::SessionLost(peer)
+            }
+            Happening::Message(peer, number, message) => {
+                if waiting.sessions.get(&peer) != Some(&number) {
+                    return;
+                }
+                Input::Message(peer, message)
+            }
+            Happening::Outcome(call, outcome) => {
+                self.calls.ended(call);
+                self.measures.ended();
+                Input::Outcome(call, outcome)
+            }
+            Happening::LeftoverGone(tag) => Input::LeftoverGone(tag),
+            Happening::Kits(loaded) => Input::Unusable(self.calls.load(loaded)),
+            Happening::Request(request, reply) => {
+                waiting.requests += 1;
+                let id = RequestId(waiting.requests);
+                waiting.asked.insert(id, reply);
+                Input::Request(id, request)
+            }
+            // Whoever asked may be gone by now, which is no reason for anything.
+            Happening::Status(reply) => {
+                let _ = reply.send((self.node.status(), waiting.trouble.clone()));
+                return;
+            }
+            Happening::Explain(tag, reply) => {
+                let _ = reply.send(self.node.explain(&tag));
+                return;
+            }
+            Happening::Stop => {
+                waiting.stopping.get_or_insert_with(Instant::now);
+                Input::Stop
+            }
+        };
+        self.node.handle(input, now);
+    }
+
+    fn journal_told(&mut self, told: Told, waiting: &mut Waiting) {
+        match told {
+            Told::Durable(number) => {
+                waiting.durable = waiting.durable.max(number);
+                waiting.trouble = None;
+            }
+            Told::Trouble(what) => waiting.trouble = Some(what),
+        }
+    }
+
+    /// Carries out what the core says, and what has waited for records that are durable by now.
+    fn carry_out(&mut self, waiting: &mut Waiting) -> anyhow::Result<()> {
+        while let Some(output) = self.node.poll_output() {
+            let after = match &output {
+                Output::Persist(number, record) => {
+                    self.journal.append(*number, record).context("the daemon ends; resources stay in service")?;
+                    continue;
+                }
+                Output::Heartbeat(heartbeat) => {
+                    self.links.beat(heartbeat);
+                    continue;
+                }
+                Output::CancelKit(_) => *waiting.held.back().map_or(&RecordNumber(0), |(after, _)| after),
+                Output::Send(after, ..)
+                | Output::CallKit(after, _)
+                | Output::Report(after, _)
+                | Output::Reply(after, ..) => *after,
+            };
+            // In order: what needs no record still comes after what was said before it.
+            waiting.held.push_back((after, output));
+        }
+        while let Some((_, output)) = waiting.held.pop_front_if(|(after, _)| *after <= waiting.durable) {
+            self.release(output, waiting);
+        }
+        if self.journal.wants_snapshot() {
+            let record = Record::Snapshot(Box::new(self.node.state().clone()));
+            self.journal.snapshot(&record).context("the daemon ends; resources stay in service")?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, output: Output, waiting: &mut Waiting) {
+        match output {
+            Output::Send(_, to, message) => self.links.send(&to, message),
+            Output::CallKit(_, call) => {
+                if call.operation == Operation::QuickCheck {
+                    self.measures.check_begins(call.due, self.clock.now().monotonic);
+                }
+                self.calls.start(call);
+            }
+            Output::CancelKit(call) => self.calls.cancel(call),
+            Output::Report(_, event) => self.events.tell(event),
+            Output::Reply(_, id, reply) => {
+                if let Some(asked) = waiting.asked.remove(&id) {
+                    // Whoever asked may be gone by now; what was asked is done all the same.
+                    let _ = asked.send(reply);
+                }
+            }
+            Output::Persist(..) | Output::Heartbeat(_) => {}
+        }
+    }
+}

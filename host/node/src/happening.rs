@@ -1,0 +1,41 @@
+//! What the core has to be told, or asked: the one queue into the driver.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mainstay_core::message::{Heartbeat, PeerMessage};
+use mainstay_core::names::{NodeName, Tag};
+use mainstay_core::node::{CallId, Outcome, Reply, Request};
+use mainstay_core::status::{Explanation, Status};
+use mainstay_runtime::Kit;
+use tokio::sync::oneshot;
+
+/// What waits to be told to the core, at the most. Links and calls wait for room; heartbeats that find none are lost.
+pub const HAPPENINGS_MAX: usize = 4096;
+
+/// Something that the core has to be told, or asked.
+#[derive(Debug)]
+pub enum Happening {
+    /// A heartbeat has arrived.
+    Heartbeat(Heartbeat),
+    /// There is a session with a peer, of this number.
+    SessionUp(NodeName, u64),
+    /// There is not any more.
+    SessionLost(NodeName, u64),
+    /// A message has arrived in the session of this number.
+    Message(NodeName, u64, PeerMessage),
+    /// A kit call has ended.
+    Outcome(CallId, Outcome),
+    /// What an earlier daemon had left running for a resource is gone.
+    LeftoverGone(Tag),
+    /// The kits have changed: all that are loaded now, by name.
+    Kits(BTreeMap<String, Arc<Kit>>),
+    /// An operator asks for something.
+    Request(Request, oneshot::Sender<Reply>),
+    /// Somebody wants to see everything.
+    Status(oneshot::Sender<(Status, Option<String>)>),
+    /// Somebody wants to know why.
+    Explain(Tag, oneshot::Sender<Option<Explanation>>),
+    /// The daemon is to stop.
+    Stop,
+}

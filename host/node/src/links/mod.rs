@@ -1,0 +1,162 @@
+//! The comm paths: heartbeats as datagrams, messages over one session to each peer.
+//!
+//! Decides nothing about who is alive: that is the core's, from heartbeats alone. A session that breaks is made anew, on
+//! the comm path of the best priority that lets it through; of two nodes the one whose name comes first connects.
+
+mod beats;
+mod session;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mainstay_core::message::{Heartbeat, PeerMessage};
+use mainstay_core::names::{NodeName, PathName};
+use mainstay_core::spec::Spec;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::happening::Happening;
+
+/// Messages to one peer that wait to be sent, at the most. A peer that does not take them for so long gets the newest
+/// state when it has a session again; the ones in between say nothing more.
+const WAITING_MAX: usize = 256;
+/// Tries to find a port that is free for both TCP and UDP, when the system chooses.
+const PORT_TRIES_MAX: u32 = 50;
+
+/// Who this node is, for the others.
+#[derive(Clone, Debug)]
+struct Me {
+    cluster: String,
+    name: NodeName,
+}
+
+/// One comm path as this node sees it.
+#[derive(Debug)]
+struct Path {
+    name: PathName,
+    udp: Arc<UdpSocket>,
+    /// Where each peer is found on it, as the config says.
+    peers: BTreeMap<NodeName, String>,
+}
+
+type Session = (u64, mpsc::Sender<PeerMessage>);
+
+/// Where messages to each peer go, while it has a session: the number of the session, and its queue.
+#[derive(Clone, Debug, Default)]
+struct Sessions(Arc<Mutex<BTreeMap<NodeName, Session>>>);
+
+impl Sessions {
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<NodeName, Session>) -> T) -> T {
+        // Every change is one insertion or removal: the map is whole whatever panicked.
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Everything that listens and connects, until it is dropped.
+#[derive(Debug)]
+pub struct Links {
+    beats: beats::Beats,
+    sessions: Sessions,
+    listening: BTreeMap<PathName, SocketAddr>,
+    _tasks: JoinSet<()>,
+}
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("comm path {path}: cannot listen on {address} (listen.{path}, or else address.{path}, of this node): {source}")]
+pub struct ListenError {
+    path: PathName,
+    address: String,
+    source: io::Error,
+}
+
+impl Links {
+    /// Listens on every comm path, and connects to every peer, from now on.
+    ///
+    /// # Errors
+    /// When this node cannot listen on one of them.
+    pub async fn open(spec: &Spec, me: &NodeName, happenings: mpsc::Sender<Happening>) -> Result<Self, ListenError> {
+        let mut tasks = JoinSet::new();
+        let identity = Me { cluster: spec.cluster.clone(), name: me.clone() };
+        let sessions = Sessions::default();
+        let mut paths: Vec<_> = spec.paths.iter().collect();
+        paths.sort_by_key(|(_, path)| path.priority);
+        let mut listening = BTreeMap::new();
+        let mut opened = Vec::new();
+        let others = || spec.nodes.iter().filter(|(name, _)| *name != me);
+        for (name, _) in paths {
+            let Some(address) =
+                spec.nodes.get(me).and_then(|node| node.listen.get(name).or_else(|| node.address.get(name)))
+            else {
+                continue;
+            };
+            let (tcp, udp) = listen(address).await.map_err(|source| ListenError {
+                path: name.clone(),
+                address: address.clone(),
+                source,
+            })?;
+            if let Ok(at) = tcp.local_addr() {
+                listening.insert(name.clone(), at);
+            }
+            let peers =
+                others().filter_map(|(peer, node)| Some((peer.clone(), node.address.get(name)?.clone()))).collect();
+            opened.push(Path { name: name.clone(), udp: Arc::new(udp), peers });
+            tasks.spawn(session::accept(identity.clone(), name.clone(), tcp, sessions.clone(), happenings.clone()));
+        }
+        for path in &opened {
+            tasks.spawn(beats::listen(path.udp.clone(), happenings.clone()));
+        }
+        for (peer, _) in others().filter(|(peer, _)| me < *peer) {
+            let ways =
+                opened.iter().filter_map(|path| Some((path.name.clone(), path.peers.get(peer)?.clone()))).collect();
+            tasks.spawn(session::connect(identity.clone(), peer.clone(), ways, sessions.clone(), happenings.clone()));
+        }
+        Ok(Self { beats: beats::Beats::new(opened, &mut tasks), sessions, listening, _tasks: tasks })
+    }
+
+    /// Where this node listens, really.
+    #[must_use]
+    pub fn listening(&self) -> &BTreeMap<PathName, SocketAddr> {
+        &self.listening
+    }
+
+    /// Sends a heartbeat, if the system takes it at once.
+    pub fn beat(&self, heartbeat: &Heartbeat) {
+        self.beats.send(heartbeat);
+    }
+
+    /// Sends a message, if there is a session.
+    pub fn send(&self, to: &NodeName, message: PeerMessage) {
+        self.sessions.with(|sessions| {
+            let Some((_, queue)) = sessions.get(to) else { return };
+            if queue.try_send(message).is_err() {
+                // It does not take any: without its queue the session ends, and the next one begins with everything.
+                tracing::warn!("{to} does not take messages: its session ends");
+                sessions.remove(to);
+            }
+        });
+    }
+}
+
+/// Both sockets of a comm path on the same port, which is the system's choice if it is 0.
+async fn listen(address: &str) -> io::Result<(TcpListener, UdpSocket)> {
+    let mut tries = 0;
+    loop {
+        let tcp = TcpListener::bind(address).await?;
+        let at = tcp.local_addr()?;
+        match UdpSocket::bind(at).await {
+            Ok(udp) => return Ok((tcp, udp)),
+            // Somebody has the UDP port of the TCP port that the system chose.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && address.ends_with(":0") && tries < PORT_TRIES_MAX =>
+            {
+                tries += 1
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
