@@ -1,0 +1,235 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps applications in service.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// The node's state directory: the daemon's files, and the way to it.
+    #[arg(long, global = true, value_name = "DIR", env = "MAINSTAY_STATE", default_value = "/var/lib/mainstay")]
+    pub(crate) state: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon of a node.
+    Run(Run),
+    /// Show every resource on every node, with its state and the reason.
+    Status(Status),
+    /// Bring a hierarchy in service, or a resource with all it depends on.
+    InService(InService),
+    /// Take a hierarchy out of service, or a resource with all that depends on it.
+    OutOfService(OutOfService),
+    /// Move a hierarchy to another node.
+    Switchover(Switchover),
+    /// State that a silent owner is off, so that its hierarchy is brought in service here.
+    Confirm(Confirm),
+    /// Show what happens.
+    Events(Events),
+    /// Say why a resource is in its state on this node, and what comes next.
+    Explain(Explain),
+    /// Look at a config.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at kits, and run them by hand.
+    #[command(subcommand)]
+    Kit(KitCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The config, the same on every node.
+    #[arg(long, value_name = "FILE", default_value = "/etc/mainstay/mainstay.toml")]
+    pub(crate) config: PathBuf,
+    /// Which of the config's nodes this is [default: the one with the machine's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// What is logged: error, warn, info, debug, or a filter such as info,mainstay::audit=warn.
+    #[arg(long, value_name = "FILTER", env = "MAINSTAY_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Everything there is, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show it again every second.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// Whether a command waits until what was asked for is done.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Waiting {
+    /// Return as soon as the request is accepted.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait at most this long until it is done.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InService {
+    /// A hierarchy's name or a resource's tag.
+    pub(crate) target: String,
+    /// State that no other node has it in service, and claim it whatever they say.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutOfService {
+    /// A hierarchy's name or a resource's tag.
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Switchover {
+    /// The hierarchy.
+    pub(crate) hierarchy: String,
+    /// The node it moves to.
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// The hierarchy whose owner is silent, or the alarm about it.
+    pub(crate) target: String,
+    /// Do not ask: the alarm was read, and its owner is off.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on showing what happens.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only what came after the event of this number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The resource's tag.
+    pub(crate) tag: String,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Tell everything that is wrong with a config, against the kits and this machine.
+    Check(ConfigCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    /// The config.
+    #[arg(default_value = "/etc/mainstay/mainstay.toml")]
+    pub(crate) file: PathBuf,
+    /// Check only what concerns this node [default: params of all nodes].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KitCommand {
+    /// List kits: those the daemon has loaded, or those in a directory.
+    List(KitList),
+    /// Show what a kit is and needs, and what is wrong with it, without running it.
+    Inspect(KitInspect),
+    /// Call one of a kit's operations by hand.
+    Run(Box<KitRun>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KitList {
+    /// A directory with .wasm files; it is read without the daemon.
+    pub(crate) directory: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KitInspect {
+    /// The kit.
+    pub(crate) file: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KitOperation {
+    Restore,
+    Remove,
+    QuickCheck,
+    Recover,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KitRun {
+    /// The kit.
+    pub(crate) file: PathBuf,
+    /// What it is asked.
+    pub(crate) operation: KitOperation,
+    /// One of its params: a name, or a path such as key.name, and a value, read as JSON if it is JSON.
+    #[arg(long = "param", value_name = "KEY=VALUE")]
+    pub(crate) param: Vec<String>,
+    /// All its params, as a JSON object; --param goes over it.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) params: String,
+    /// The resource's tag.
+    #[arg(long, value_name = "TAG", default_value = "by-hand")]
+    pub(crate) tag: String,
+    /// The node's name.
+    #[arg(long, value_name = "NAME", default_value = "by-hand")]
+    pub(crate) node: String,
+    /// A program it may run: PATH, or PATH:USER.
+    #[arg(long, value_name = "PATH[:USER]")]
+    pub(crate) grant_command: Vec<String>,
+    /// A place in the network it may connect to.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) grant_net: Vec<String>,
+    /// A secret it may read.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_secret: Vec<String>,
+    /// The directory of secrets.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) secrets: Option<PathBuf>,
+    /// Where its small values are kept [default: nowhere, they are gone afterwards].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// What the call may take.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    pub(crate) budget: Duration,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

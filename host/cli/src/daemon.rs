@@ -1,0 +1,43 @@
+//! `mainstay run`.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use mainstay_node::config::ConfigError;
+use mainstay_supervisor::SupervisorExe;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Run;
+use crate::config;
+use crate::log::Log;
+
+pub(crate) async fn run(run: Run, state: PathBuf) -> anyhow::Result<i32> {
+    let filter = EnvFilter::try_new(&run.log).with_context(|| format!("--log {}", run.log))?;
+    let log = Log::to(std::io::stderr()).context("the thread that writes the log cannot be started")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(log.clone())
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let (file, node) = (run.config.clone(), run.node.clone());
+    let options =
+        mainstay_node::Options { config: run.config, node: run.node, state, supervisor: SupervisorExe::own() };
+    let ended = mainstay_node::run(options).await;
+    log.finish();
+    match ended {
+        Ok(()) => Ok(0),
+        Err(error) if error.is::<ConfigError>() => {
+            // The text is wrong; what else is, is told along with it.
+            match config::everything_wrong(&file, node.as_deref()).await {
+                Ok((diagnostics, refused)) => {
+                    diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}"));
+                    refused.iter().for_each(|refused| eprintln!("error: {refused}"));
+                }
+                Err(more) => eprintln!("{more:#}"),
+            }
+            Ok(2)
+        }
+        Err(error) => Err(error),
+    }
+}
