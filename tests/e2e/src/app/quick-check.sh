@@ -1,0 +1,2 @@
+begin "$@"
+runs || { echo "it does not run" >&2; exit 1; }
