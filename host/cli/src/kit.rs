@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use mainstay_node::host_status::KitStatus;
+use mainstay_node::host_status::{KitStatus, RefusedStatus};
 use mainstay_node::kits::param;
 use mainstay_runtime::{
     Call, CommandGrant, Failure, Grants, Health, Inspection, Limits, NetGrant, Operation, Outcome, ResourceServices,
@@ -27,54 +27,60 @@ pub(crate) async fn kit(state: &Path, command: KitCommand) -> anyhow::Result<i32
 }
 
 async fn list(state: &Path, asked: &KitList) -> anyhow::Result<i32> {
-    let Some(directory) = &asked.directory else {
-        let host = Client::new(state).status().await?.host;
-        if asked.json {
-            say!("{}", serde_json::json!({ "kits": host.kits, "refused": host.refused }))?;
-            return Ok(0);
+    let (kits, refused) = match &asked.directory {
+        Some(directory) => list_directory(directory)?,
+        None => {
+            let host = Client::new(state).status().await?.host;
+            (host.kits, host.refused)
         }
-        for KitStatus { name, version, file, .. } in &host.kits {
+    };
+    if asked.json {
+        say!("{}", serde_json::json!({ "kits": kits, "refused": refused }))?;
+    } else {
+        for KitStatus { name, version, file, .. } in &kits {
             say!("{name:16} {version:10} {file}")?;
         }
-        for refused in &host.refused {
+        for refused in &refused {
             say!("refused: {}", refused.error)?;
         }
-        return Ok(i32::from(!host.refused.is_empty()));
-    };
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
-        .with_context(|| format!("the directory {} cannot be read", directory.display()))?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
-        .collect();
+    }
+    Ok(i32::from(!refused.is_empty()))
+}
+
+/// What a daemon would find there: it loads what ends in .wasm, and of two kits with one name only one.
+fn list_directory(directory: &Path) -> anyhow::Result<(Vec<KitStatus>, Vec<RefusedStatus>)> {
+    let unreadable = || format!("the directory {} cannot be read", directory.display());
+    let mut files = std::fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>())
+        .with_context(unreadable)?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "wasm"));
     files.sort();
-    let mut wrong = 0;
-    let mut listed = Vec::new();
-    for file in files {
-        match inspect(&file, &Limits::default()) {
-            Ok(inspection) => {
-                wrong += usize::from(!inspection.problems.is_empty());
-                match (&inspection.manifest, inspection.problems.first()) {
-                    (Some(manifest), None) => {
-                        listed.push(format!("{:16} {:10} {}", manifest.name, manifest.version, file.display()))
+    let (mut kits, mut refused) = (Vec::<KitStatus>::new(), Vec::new());
+    for path in files {
+        let file = path.display().to_string();
+        let error = match inspect(&path, &Limits::default()) {
+            Ok(Inspection { manifest: Some(manifest), problems, sha256, .. }) if problems.is_empty() => {
+                let kit = KitStatus { name: manifest.name, version: manifest.version.to_string(), file, sha256 };
+                match kits.iter().find(|other| other.name == kit.name) {
+                    None => {
+                        kits.push(kit);
+                        continue;
                     }
-                    (_, Some(problem)) => listed.push(format!("refused: {problem}")),
-                    (None, None) => listed.push(format!("refused: {} says nothing of itself", file.display())),
+                    Some(other) => format!(
+                        "{}, kit `{}`: a kit of the same name is in {}; which of the two is meant? Remove one",
+                        kit.file, kit.name, other.file
+                    ),
                 }
             }
-            Err(error) => {
-                wrong += 1;
-                listed.push(format!("refused: {error}"));
+            Ok(inspection) => {
+                let problems: Vec<String> = inspection.problems.iter().map(ToString::to_string).collect();
+                problems.join("\n")
             }
-        }
+            Err(error) => error.to_string(),
+        };
+        refused.push(RefusedStatus { file: path.display().to_string(), error, serving: None });
     }
-    if asked.json {
-        say!("{}", serde_json::to_string(&listed)?)?;
-    } else {
-        for line in listed.iter() {
-            say!("{line}")?;
-        }
-    }
-    Ok(i32::from(wrong > 0))
+    Ok((kits, refused))
 }
 
 fn inspect_one(asked: &KitInspect) -> anyhow::Result<i32> {

@@ -2,9 +2,14 @@
 //!
 //! Each test is a story. One binary for all, so that their waiting overlaps.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
+
 mod cli;
 mod config;
+mod disk;
+mod garbage;
 mod genapp;
 mod killed;
+mod kit_files;
 mod kits;
 mod moving;
