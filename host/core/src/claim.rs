@@ -72,7 +72,7 @@ impl Claim {
             .take(LINEAGE_MAX)
             .cloned()
             .collect();
-        let epoch = Epoch(before.map_or(0, |before| before.id.epoch.0) + 1);
+        let epoch = Epoch(before.map_or(0, |before| before.id.epoch.0).saturating_add(1));
         Self { id: ClaimId { epoch, claimant }, lineage }
     }
 

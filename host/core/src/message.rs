@@ -40,6 +40,8 @@ pub enum PeerMessage {
     Ask {
         /// Comes back with the answer.
         id: u64,
+        /// Which of the sender's daemons asks: comes back, too.
+        asker: u64,
         /// What.
         request: PeerRequest,
     },
@@ -47,11 +49,15 @@ pub enum PeerMessage {
     Answer {
         /// Of which.
         id: u64,
+        /// Which daemon had asked.
+        asker: u64,
         /// Accepted, and what happens now; or why not.
         result: Result<String, String>,
     },
     /// The sender's daemon stops; its resources stay in service, for so long at most (O9).
     Leave {
+        /// Which of its daemons.
+        incarnation: u64,
         /// How long.
         hold: Millis,
     },
@@ -126,6 +132,9 @@ pub struct HierarchySummary {
     pub declined: Option<(ClaimId, u32)>,
     /// Whether something of it is or may be on that node.
     pub occupied: bool,
+    /// Whether it is that node's, offered, and may be taken: nothing of it is left there, and the daemon that says so has
+    /// proof that it is its node's to give (O3, O18).
+    pub offers: bool,
     /// Whether its daemon has looked at everything of it that should not be there, since it started.
     pub looked: bool,
     /// Why it could not restore it now; empty when it could.

@@ -108,7 +108,7 @@ impl Plan {
     pub fn new(hierarchy: &Hierarchy, local: impl Fn(ResourceIndex) -> Local, goal: &Goal) -> Self {
         let mut builder = Builder { hierarchy, plan: Self::default(), step_of: alloc::vec![None; hierarchy.len()] };
         match goal {
-            Goal::InService => builder.restore_all(|resource| match local(resource) {
+            Goal::InService => builder.restore_all(&local, |resource| match local(resource) {
                 Local { wanted: false, .. } | Local { presence: Presence::In, .. } => None,
                 Local { presence: Presence::Out, .. } => Some(Why::NotInService),
                 Local { presence: Presence::Unknown, .. } => Some(Why::PresenceUnknown),
@@ -131,7 +131,9 @@ impl Plan {
                     let here = local(resource).presence != Presence::Out;
                     (dependents[resource.at()] && here).then_some(why)
                 });
-                builder.restore_all(|resource| (dependents[resource.at()] && local(resource).wanted).then_some(why));
+                builder.restore_all(&local, |resource| {
+                    (dependents[resource.at()] && local(resource).wanted).then_some(why)
+                });
             }
         }
         builder.plan
@@ -166,8 +168,16 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn restore_all(&mut self, why: impl Fn(ResourceIndex) -> Option<Why>) {
+    /// Nothing is restored over a child that is neither in service nor will be (O17).
+    fn restore_all(&mut self, local: impl Fn(ResourceIndex) -> Local, why: impl Fn(ResourceIndex) -> Option<Why>) {
         for resource in self.hierarchy.children_first().iter().copied() {
+            let serves = |child: &ResourceIndex| match self.step_of[child.at()] {
+                Some(step) => self.plan.steps[step].kind == StepKind::Restore,
+                None => local(*child).presence == Presence::In,
+            };
+            if !self.hierarchy.children(resource).iter().all(serves) {
+                continue;
+            }
             if let Some(why) = why(resource) {
                 self.push(resource, StepKind::Restore, why, self.hierarchy.children(resource));
             }

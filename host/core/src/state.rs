@@ -184,6 +184,10 @@ pub struct ResourceState {
 pub struct HierarchyState {
     /// The journal was damaged: who owns it is not known until somebody answers (O4).
     pub unknown: bool,
+    /// Every other node has answered a daemon of this node since the journal began, so it knows of every claim that this
+    /// node ever made; a new journal does not.
+    #[serde(default)]
+    pub informed: bool,
     /// The newest claim known.
     pub claim: Option<Claim>,
     /// What its claimant says of it.
@@ -271,6 +275,11 @@ pub enum Record {
         /// Its resources.
         tags: BTreeSet<Tag>,
     },
+    /// Every other node has answered: what is known is all there is to know.
+    Informed {
+        /// Of what.
+        hierarchy: HierarchyName,
+    },
     /// This node claims (O1, O2).
     Claimed {
         /// What.
@@ -345,6 +354,13 @@ pub enum Record {
         /// In service?
         wanted: bool,
     },
+    /// Somebody who has looked wants local recovery tried again: what was tried before counts no more.
+    Renewed {
+        /// Of what.
+        hierarchy: HierarchyName,
+        /// Which resource.
+        tag: Tag,
+    },
     /// An operation begins, or its next attempt.
     Began {
         /// Of what.
@@ -408,6 +424,7 @@ impl State {
                     self.resource(hierarchy, tag);
                 }
             }
+            Record::Informed { hierarchy } => self.hierarchy(hierarchy).informed = true,
             Record::Claimed { hierarchy, claim, cause, tried, failover } => {
                 let state = self.hierarchy(hierarchy);
                 state.set_claim(Some(claim.clone()), Standing::default());
@@ -466,6 +483,7 @@ impl State {
                     }
                 }
             }
+            Record::Renewed { hierarchy, tag } => self.resource(hierarchy, tag).recoveries.clear(),
             Record::Began { hierarchy, tag, operation, at } => self.resource(hierarchy, tag).began(operation, *at),
             Record::Ended { hierarchy, tag, ended } => self.resource(hierarchy, tag).ended(ended),
             Record::Forgotten { hierarchy, tag: None } => {

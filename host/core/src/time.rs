@@ -81,6 +81,14 @@ impl Add<Millis> for Monotonic {
 #[serde(transparent)]
 pub struct UnixMs(pub u64);
 
+impl UnixMs {
+    /// How far apart two times are, whichever is the later one: a wall clock may have been set back since.
+    #[must_use]
+    pub fn distance(self, other: Self) -> Millis {
+        Millis(self.0.abs_diff(other.0))
+    }
+}
+
 impl Sub for UnixMs {
     type Output = Millis;
 

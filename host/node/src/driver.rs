@@ -23,6 +23,8 @@ use crate::measures::Measures;
 
 /// How many are told before what the core says is carried out: a flood of one kind delays nothing else for long.
 const AT_ONCE_MAX: usize = 64;
+/// What waits for a record to be durable, at the most: hours of what is said while a disk does not answer.
+const HELD_MAX: usize = 100_000;
 /// When the daemon stops, its last words have this long to become durable and be sent.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -72,6 +74,7 @@ impl Driver {
         self.carry_out(&mut waiting)?;
         loop {
             if self.may_end(&waiting) {
+                self.links.close(LAST_WORDS).await;
                 return Ok(());
             }
             let (due, _) = self.node.poll_timeout();
@@ -186,6 +189,10 @@ impl Driver {
             // In order: what needs no record still comes after what was said before it.
             waiting.held.push_back((after, output));
         }
+        anyhow::ensure!(
+            waiting.held.len() <= HELD_MAX || waiting.held.front().is_none_or(|(after, _)| *after <= waiting.durable),
+            "{HELD_MAX} things wait for the journal: the disk does not answer; the daemon ends; resources stay in service"
+        );
         while let Some((_, output)) = waiting.held.pop_front_if(|(after, _)| *after <= waiting.durable) {
             self.release(output, waiting);
         }

@@ -136,6 +136,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_number_of_an_earlier_daemon_gives_everything() {
+        let events = Events::new(2, Instant::now());
+        events.tell(event());
+        let page = events.after(700, Duration::ZERO).await;
+        assert_eq!((page.incarnation, page.missed, page.events[0].number), (2, 0, 1));
+    }
+
+    #[tokio::test]
     async fn what_is_not_kept_any_more_is_counted() {
         let events = Events::new(1, Instant::now());
         (0..EVENTS_MAX + 5).for_each(|_| events.tell(event()));

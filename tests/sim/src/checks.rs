@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_core::hierarchy::Hierarchy;
+use mainstay_core::message::PeerMessage;
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
-use mainstay_core::node::{Call, Operation};
+use mainstay_core::node::{Call, Operation, Output};
+use mainstay_core::state::State;
 
 use crate::kits::App;
 
@@ -75,6 +77,49 @@ impl Checks {
             .collect();
         if !others.is_empty() {
             self.fail(format!("one owner (O19): {node} brings {tag} in service while {}", others.join(", ")));
+        }
+    }
+
+    /// Something leaves a node: what it depends on is on its disk (O2, O23), and only who owns a hierarchy by its own disk
+    /// brings anything of it in service.
+    pub fn leaves(
+        &mut self,
+        node: &NodeName,
+        durable: &State,
+        hierarchies: &BTreeMap<HierarchyName, Hierarchy>,
+        output: &Output,
+    ) {
+        match output {
+            Output::Send(_, _, PeerMessage::State(told)) => {
+                for (summary, said) in told.hierarchies.iter().filter_map(|it| Some((it, it.ownership.as_ref()?))) {
+                    let known = durable.hierarchies.get(&summary.name);
+                    let known = known.map(|it| (it.claim.as_ref().map(|claim| &claim.id), it.standing.revision));
+                    let said = (said.claim.as_ref().map(|claim| &claim.id), said.standing.revision);
+                    if known.is_none_or(|known| said > known) {
+                        self.fail(format!("O2: {node} says {said:?} of {}, and its disk {known:?}", summary.name));
+                    }
+                }
+            }
+            Output::CallKit(_, call) if !matches!(call.operation, Operation::QuickCheck) => {
+                let Some(hierarchy) = hierarchies.values().nth(call.hierarchy.at()) else { return };
+                let tag = hierarchy.tag(call.resource);
+                let known = durable.hierarchies.get(&hierarchy.name);
+                let owner = known.and_then(|it| it.owner());
+                if !matches!(call.operation, Operation::Remove) && owner != Some(node) {
+                    self.fail(format!("{node} brings {tag} in service, and the owner on its disk is {owner:?}"));
+                }
+                let begun = known.and_then(|it| it.resources.get(tag)?.operation.as_ref());
+                if begun.is_none_or(|it| it.id != call.operation_id || it.attempt != call.attempt) {
+                    self.fail(format!("O23: {node} calls {} for {tag}, and its disk has {begun:?}", call.operation_id));
+                }
+            }
+            Output::Send(..)
+            | Output::CallKit(..)
+            | Output::Report(..)
+            | Output::Reply(..)
+            | Output::Persist(..)
+            | Output::Heartbeat(_)
+            | Output::CancelKit(_) => {}
         }
     }
 

@@ -54,10 +54,14 @@ pub struct Machine {
     paused: bool,
     /// It has no power.
     off: bool,
+    /// How many records can be read before the damage; half of them, if not said.
+    pub readable: Option<usize>,
+    /// How far its wall clock is from the true time, in ms.
+    pub clock_off: i64,
     /// Counts the machine's starts.
     boot: u64,
     /// On disk.
-    journal: Vec<Record>,
+    pub journal: Vec<Record>,
     /// Written, and not yet durable.
     unsynced: VecDeque<(RecordNumber, Record)>,
     durable: RecordNumber,
@@ -137,6 +141,12 @@ impl Machine {
     pub fn wipe(&mut self) {
         self.journal.clear();
     }
+
+    /// How many records are written and not yet durable.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.unsynced.len()
+    }
 }
 
 impl World {
@@ -159,6 +169,8 @@ impl World {
             life: 0,
             paused: false,
             off: false,
+            clock_off: 0,
+            readable: None,
             boot: 1,
             journal: Vec::new(),
             unsynced: VecDeque::new(),
@@ -205,8 +217,9 @@ impl World {
         self.machines.get_mut(name).unwrap_or_else(|| panic!("there is no machine {name}"))
     }
 
-    fn both_clocks(&self) -> Now {
-        Now { monotonic: self.now, unix: UnixMs(UNIX + self.now.0) }
+    fn both_clocks(&self, name: &NodeName) -> Now {
+        let unix = (UNIX + self.now.0).saturating_add_signed(self.machines[name].clock_off);
+        Now { monotonic: self.now, unix: UnixMs(unix) }
     }
 
     fn at(&mut self, after: Millis, happening: Happening) {
@@ -218,7 +231,7 @@ impl World {
 
     /// Starts a daemon.
     pub fn start(&mut self, name: &NodeName) {
-        let now = self.both_clocks();
+        let now = self.both_clocks(name);
         let spec = self.spec.clone();
         let seed = self.seed;
         let machine = self.machine(name);
@@ -228,9 +241,10 @@ impl World {
         machine.durable = RecordNumber(0);
         let state = if core::mem::take(&mut machine.damaged) {
             // What stands before the damage can still be read.
-            let readable = machine.journal.len() / 2;
-            let state = State::replay(&machine.journal[..readable]);
-            machine.journal.clear();
+            let readable = machine.readable.take().unwrap_or(machine.journal.len() / 2).min(machine.journal.len());
+            let mut state = State::replay(&machine.journal[..readable]);
+            state.apply(&Record::Damaged);
+            machine.journal = vec![Record::Snapshot(Box::new(state.clone()))];
             (state, true)
         } else {
             (State::replay(&machine.journal), false)
@@ -287,6 +301,14 @@ impl World {
             app.become_((false, false));
         }
         self.checks.power_off(name);
+    }
+
+    /// As [`Self::power_off`], but so many of the records that were not synced have reached the disk all the same.
+    pub fn power_off_keeping(&mut self, name: &NodeName, records: usize) {
+        let machine = self.machine(name);
+        let kept: Vec<Record> = machine.unsynced.drain(..).take(records).map(|(_, record)| record).collect();
+        machine.journal.extend(kept);
+        self.power_off(name);
     }
 
     fn end_daemon(&mut self, name: &NodeName) {
@@ -511,7 +533,7 @@ impl World {
     }
 
     fn input(&mut self, name: &NodeName, input: Input) {
-        let now = self.both_clocks();
+        let now = self.both_clocks(name);
         if let Some(node) = &mut self.machine(name).node {
             node.handle(input, now);
         }
@@ -550,7 +572,8 @@ impl World {
                 | Output::Report(after, _)
                 | Output::Reply(after, ..) => (after, output),
             };
-            if after <= machine.durable && machine.held_back.is_empty() {
+            // Each by its own number: a wrong one would not show behind others that wait.
+            if after <= machine.durable {
                 self.release(name, output);
             } else {
                 machine.held_back.push_back((after, output));
@@ -571,16 +594,18 @@ impl World {
             machine.journal.push(record);
             machine.durable = at;
         }
-        while let Some((after, output)) = self.machine(name).held_back.pop_front() {
+        for (after, output) in core::mem::take(&mut self.machine(name).held_back) {
             if after > self.machine(name).durable {
-                self.machine(name).held_back.push_front((after, output));
-                break;
+                self.machine(name).held_back.push_back((after, output));
+            } else {
+                self.release(name, output);
             }
-            self.release(name, output);
         }
     }
 
     fn release(&mut self, name: &NodeName, output: Output) {
+        let durable = State::replay(&self.machines[name].journal);
+        self.checks.leaves(name, &durable, &self.hierarchies, &output);
         match output {
             Output::Send(_, to, message) => {
                 let cut = self.cut.contains(&(name.clone(), to.clone()));

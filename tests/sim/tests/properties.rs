@@ -6,6 +6,7 @@
 //! journal gives the same state. Here besides: the same inputs give the same outputs, and once trouble stops, the
 //! world comes to rest with the application in service, or with an alarm that says why not.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
@@ -32,6 +33,16 @@ enum Action {
     StartDaemon(usize),
     StopDaemon(usize),
     PowerOff(usize),
+    /// In the middle of writing: so many records are on the disk; waited for at most so many ms.
+    PowerOffKeeping(usize, usize, u16),
+    /// It loses its power and its disk.
+    Lost(usize),
+    /// Every other machine is off, and the operator says so: by force, or by a confirmation.
+    TrueWord(usize, bool),
+    Isolate(usize),
+    /// The wall clock of a machine is off by so many minutes.
+    Clock(usize, i16),
+    Unusable(usize, usize, bool),
     Cut(usize, usize),
     Heal(usize, usize),
     Pause(usize),
@@ -94,6 +105,7 @@ fn live(tree: &Tree, nodes: usize, actions: &[Action]) -> World {
             world.heal(name, other);
         }
         world.unstick_disk(name);
+        world.set_unusable(name, BTreeMap::new());
         world.pause(name, false);
         for app in world.machine(name).apps.values_mut() {
             let fresh = mainstay_sim::kits::App { running: app.running, crashed: app.crashed, ..Default::default() };
@@ -134,6 +146,47 @@ fn act(world: &mut World, action: &Action, node: &impl Fn(&usize) -> NodeName, t
             }
         }
         Action::PowerOff(n) => world.power_off(&node(n)),
+        Action::PowerOffKeeping(n, keep, wait) => {
+            for _ in 0..*wait {
+                if world.machine(&node(n)).writes() > *keep {
+                    break;
+                }
+                world.run(Millis(1));
+            }
+            world.power_off_keeping(&node(n), *keep);
+        }
+        Action::Lost(n) => {
+            world.power_off(&node(n));
+            world.machine(&node(n)).wipe();
+        }
+        Action::TrueWord(n, force) => {
+            let me = node(n);
+            others(world, &me).iter().for_each(|other| world.power_off(other));
+            if !lives(world, &me) {
+                world.start(&me);
+            }
+            world.pause(&me, false);
+            world.unstick_disk(&me);
+            // Until they are silent.
+            world.run(Millis(6100));
+            if *force {
+                world.ask(&me, Request::InService { target: "h".into(), force: true });
+            } else {
+                act(world, &Action::Confirm(*n), node, tag);
+            }
+            world.run(Millis(100));
+        }
+        Action::Isolate(n) => {
+            for other in others(world, &node(n)) {
+                world.cut(&node(n), &other);
+                world.cut(&other, &node(n));
+            }
+        }
+        Action::Clock(n, minutes) => world.machine(&node(n)).clock_off = i64::from(*minutes) * 60_000,
+        Action::Unusable(n, t, so) => {
+            let problem = so.then(|| (tag(t), "its kit is not there".to_owned()));
+            world.set_unusable(&node(n), problem.into_iter().collect());
+        }
         Action::Cut(a, b) => world.cut(&node(a), &node(b)),
         Action::Heal(a, b) => world.heal(&node(a), &node(b)),
         Action::Pause(n) => world.pause(&node(n), true),
@@ -163,6 +216,10 @@ fn act(world: &mut World, action: &Action, node: &impl Fn(&usize) -> NodeName, t
             }
         }
     }
+}
+
+fn others(world: &World, me: &NodeName) -> Vec<NodeName> {
+    world.machines.keys().filter(|name| *name != me).cloned().collect()
 }
 
 fn lives(world: &mut World, node: &NodeName) -> bool {
@@ -272,6 +329,12 @@ fn action() -> impl Strategy<Value = Action> {
         4 => node.clone().prop_map(Action::StartDaemon),
         1 => node.clone().prop_map(Action::StopDaemon),
         1 => node.clone().prop_map(Action::PowerOff),
+        2 => (node.clone(), 0..4usize, 0..400u16).prop_map(|(n, keep, wait)| Action::PowerOffKeeping(n, keep, wait)),
+        1 => node.clone().prop_map(Action::Lost),
+        2 => (node.clone(), any::<bool>()).prop_map(|(n, force)| Action::TrueWord(n, force)),
+        2 => node.clone().prop_map(Action::Isolate),
+        1 => (node.clone(), any::<i16>()).prop_map(|(n, minutes)| Action::Clock(n, minutes)),
+        1 => (node.clone(), tag.clone(), any::<bool>()).prop_map(|(n, t, so)| Action::Unusable(n, t, so)),
         2 => (node.clone(), node.clone()).prop_map(|(a, b)| Action::Cut(a, b)),
         3 => (node.clone(), node.clone()).prop_map(|(a, b)| Action::Heal(a, b)),
         1 => node.clone().prop_map(Action::Pause),

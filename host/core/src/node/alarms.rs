@@ -7,15 +7,15 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Node;
 use super::peers::Peer;
 use super::timers::HierarchyIndex;
+use super::{Node, WITHOUT_SESSION_LONG};
 use crate::claim::ClaimId;
 use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
 use crate::state::{Cause, Intent, StandingKind, Then};
 use crate::status::{Alarm, EventSeverity, Reach, What};
-use crate::time::{Millis, UnixMs};
+use crate::time::UnixMs;
 
 /// Whose trouble it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +69,6 @@ impl Alarms {
         })
     }
 }
-
-/// A peer that beats and has no session for so long has a network in its way, or a daemon that hangs.
-const WITHOUT_SESSION_ALARM: Millis = Millis::from_secs(15);
 
 impl Node {
     /// The alarms there are, oldest first, each as it stands now.
@@ -136,10 +133,10 @@ impl Node {
         }
     }
 
-    /// Short enough to type, and never used again: a daemon's start in s, and a count.
+    /// Short enough to type, and never used again: what names the daemon, and a count.
     fn alarm_id(&self) -> String {
         const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let mut rest = self.state.incarnation / 1000;
+        let mut rest = self.state.incarnation;
         let mut digits = Vec::new();
         while rest > 0 {
             digits.push(char::from(DIGITS[(rest % 36) as usize]));
@@ -169,8 +166,8 @@ impl Node {
                     );
                     found.push((Kind::OnlyAnswers, text));
                 }
-                let without = self.now.monotonic.since(known.session_since.max(known.reach_since));
-                if known.reach() == Reach::Alive && !known.session && without >= WITHOUT_SESSION_ALARM {
+                let without = known.since_change(self.now.monotonic);
+                if known.reach() == Reach::Alive && !known.session && without >= WITHOUT_SESSION_LONG {
                     let text = alloc::format!(
                         "heartbeats come from {}, but no messages for {} s: is TCP let through to the addresses of the comm paths? \
                          Until they come, nothing is known of its resources and nothing is moved there",
@@ -271,10 +268,11 @@ impl Node {
     /// O10: the owner is silent; what to do is for the operator to say, who has to know what is not known.
     fn silent_owner_alarm(&self, h: HierarchyIndex, claim: &ClaimId, found: &mut Found) {
         let owner = &claim.claimant;
-        let Some(peer) = self.peer_index(owner).map(|peer| &self.peers[peer]) else {
+        let peer = self.peer_index(owner).filter(|_| self.local(h).hierarchy.may_run_on(owner));
+        let Some(peer) = peer.map(|peer| &self.peers[peer]) else {
             let name = self.name(h);
             let text = alloc::format!(
-                "{owner}, the owner of {name} (epoch {}), is not in the config any more. Whether it still has {name} in service is not known. \
+                "{owner}, the owner of {name} (epoch {}), is not among its nodes in the config any more. Whether it still has {name} in service is not known. \
                  Only if you know that it has not: mainstay confirm {name}. By that you state it, and {name} is brought in service here (O10)",
                 claim.epoch
             );

@@ -75,6 +75,10 @@ impl Node {
         cause: Cause,
         failure: Option<Failure>,
     ) {
+        debug_assert!(
+            kind == OperationKind::Remove || (self.is_owner(h) && self.local(h).proven),
+            "only a proven owner brings something in service (O3)"
+        );
         let before = self.durable_resource(h, r).operation.as_ref().filter(|operation| operation.kind == kind);
         let (id, attempt, unheard) = match before {
             Some(operation) => (operation.id.clone(), operation.attempt + 1, operation.unheard),

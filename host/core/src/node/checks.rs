@@ -74,12 +74,11 @@ impl Node {
         Policy { recovery, recent_recoveries: self.recent_recoveries(h, r) }
     }
 
-    /// The local recoveries that count: in the window, and since an operator last wanted it tried again.
+    /// The local recoveries that count: those in the window.
     pub(super) fn recent_recoveries(&self, h: HierarchyIndex, r: ResourceIndex) -> u32 {
         let window = self.local(h).hierarchy.resource(r).recovery.window;
-        let since = self.resource(h, r).anew_since;
         let recoveries = self.durable_resource(h, r).recoveries.iter();
-        recoveries.filter(|at| **at >= since && self.now.unix - **at < window).count() as u32
+        recoveries.filter(|at| self.now.unix.distance(**at) < window).count() as u32
     }
 
     /// A check of a resource in service here has come to something.
@@ -110,6 +109,10 @@ impl Node {
         let unfinished = self.durable_resource(h, r).operation.as_ref().is_some_and(|operation| !operation.running);
         if unfinished || self.durable_resource(h, r).failure.is_some() {
             self.end_operation(h, r, Ended::Well);
+        }
+        if self.local(h).stranded.is_some() && self.first_hopeless(h).is_none() {
+            self.local_mut(h).stranded = None;
+            self.mark_all(h);
         }
         for ancestor in self.local(h).hierarchy.with_ancestors(r) {
             if core::mem::take(&mut self.resource_mut(h, ancestor).held) {
@@ -241,8 +244,11 @@ impl Node {
             let serves = matches!(report.health, Health::Healthy | Health::Degraded);
             serves && !report.unmonitored && !report.concurrent
         });
-        let violation = found.map(|report| report.summary.clone());
+        let found = found.map(|report| report.summary.clone());
+        // A check that cannot tell does not say that what was found is gone.
+        let tells = report.as_ref().is_some_and(|report| report.health != Health::Unknown);
         let resource = self.resource_mut(h, r);
+        let violation = found.or_else(|| resource.violation.clone().filter(|_| !tells));
         let first = !core::mem::replace(&mut resource.looked, true);
         resource.report = report;
         if resource.violation != violation || first {

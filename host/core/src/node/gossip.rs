@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 use super::io::Output;
 use super::peers::Change;
 use super::timers::{HierarchyIndex, Timer};
-use super::{GOSSIP, Node, REFRESH};
+use super::{GOSSIP, Node, REFRESH, WITHOUT_SESSION_LONG};
+use crate::claim::LINEAGE_MAX;
 use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerState};
 use crate::names::NodeName;
-use crate::state::Intent;
+use crate::state::{FAILOVERS_KEPT, Intent, Record, StandingKind};
 use crate::status::{EventSeverity, Reach, WAITING_FOR_OPERATOR, What};
 
 /// Every so many refreshes say everything; the others leave out the resources.
@@ -114,6 +115,7 @@ impl Node {
             ownership,
             declined: durable.declined.clone(),
             occupied: self.is_occupied(h),
+            offers: self.offers(h),
             looked: self.has_looked(h),
             not_ready: self.not_ready(h),
             activity: self.activity(h),
@@ -125,6 +127,14 @@ impl Node {
     pub(super) fn is_occupied(&self, h: HierarchyIndex) -> bool {
         self.durable(h).is_occupied()
             || self.local(h).resources.iter().any(|resource| resource.violation.is_some() || resource.leftover)
+    }
+
+    /// Whether who is offered it may take it: see [`HierarchySummary::offers`].
+    fn offers(&self, h: HierarchyIndex) -> bool {
+        let durable = self.durable(h);
+        let ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
+        let offered = matches!(durable.standing.kind, StandingKind::Offered(_));
+        ours && offered && !durable.unknown && self.local(h).proven && !self.is_occupied(h)
     }
 
     /// Whether this daemon has looked at everything of it that should not be here. What a check could not tell counts.
@@ -323,13 +333,18 @@ impl Node {
         self.peers[peer].told(self.now.monotonic);
         match message {
             PeerMessage::State(state) => self.peer_state(peer, state),
-            PeerMessage::Ask { id, request } => {
+            PeerMessage::Ask { id, asker, request } => {
                 let result = self.peer_request(peer, request);
-                let answer = PeerMessage::Answer { id, result };
+                let answer = PeerMessage::Answer { id, asker, result };
                 self.outputs.push_back(Output::Send(self.recorded, from.clone(), answer));
             }
-            PeerMessage::Answer { id, result } => self.answered(id, result),
-            PeerMessage::Leave { hold } => {
+            PeerMessage::Answer { id, asker, result } => self.answered(peer, id, asker, result),
+            // The last words of a daemon whose successor was heard already.
+            PeerMessage::Leave { incarnation, .. } if incarnation < self.peers[peer].incarnation => {}
+            PeerMessage::Leave { incarnation, hold } => {
+                if incarnation > self.peers[peer].incarnation {
+                    self.new_daemon(peer, incarnation);
+                }
                 let until = self.now.monotonic + hold;
                 let change = self.peers[peer].left(until, self.now);
                 self.timers.set(Timer::Hold { peer }, until);
@@ -340,7 +355,8 @@ impl Node {
 
     fn peer_state(&mut self, peer: usize, mut state: PeerState) {
         let known = &self.peers[peer];
-        if state.cluster != self.cluster || state.from != known.name || state.incarnation < known.incarnation {
+        let theirs = state.cluster == self.cluster && state.from == known.name;
+        if !theirs || state.incarnation < known.incarnation || says_too_much(&state) {
             return;
         }
         if state.incarnation > known.incarnation {
@@ -355,6 +371,12 @@ impl Node {
                 let earlier = before.hierarchies.iter().find(|earlier| earlier.name == summary.name);
                 summary.resources = earlier.and_then(|earlier| earlier.resources.clone());
             }
+        }
+        if state.heard > self.state.incarnation {
+            // It has heard of a daemon that this journal has lost, and that had a clock ahead of this one. It would take
+            // what this one says for stale for as long.
+            let boot = self.state.boot.clone();
+            self.record(Record::Started { incarnation: state.heard.saturating_add(1), boot });
         }
         let knows_us = state.heard == self.state.incarnation;
         if !knows_us {
@@ -378,10 +400,14 @@ impl Node {
         self.peers[peer].state.as_ref().map(|state| state.config_hash == self.config_hash)
     }
 
-    /// Whether it is not known yet if the hierarchy could be handed to this peer: this daemon has just started.
+    /// Whether it is not known yet if the hierarchy could be handed to this peer: one of the two daemons has just
+    /// started, or messages have just ceased to go through.
     pub(super) fn is_undecided(&self, peer: usize) -> bool {
         let known = &self.peers[peer];
-        known.reach() == Reach::NotMet || (known.is_alive() && !known.is_talking())
+        known.reach() == Reach::NotMet
+            || (known.is_alive()
+                && !known.is_talking()
+                && known.since_change(self.now.monotonic) < WITHOUT_SESSION_LONG)
     }
 
     /// Why the hierarchy cannot be handed to this peer now.
@@ -402,4 +428,12 @@ impl Node {
         }
         summary.occupied.then(|| "something of it is left there".into())
     }
+}
+
+/// Whether it is longer than anything a node says.
+fn says_too_much(state: &PeerState) -> bool {
+    state.hierarchies.iter().filter_map(|summary| summary.ownership.as_ref()).any(|ownership| {
+        let lineage = ownership.claim.as_ref().map_or(0, |claim| claim.lineage.len());
+        lineage > LINEAGE_MAX || ownership.failovers.len() > FAILOVERS_KEPT
+    })
 }

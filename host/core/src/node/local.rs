@@ -11,7 +11,7 @@ use crate::plan::Goal;
 use crate::sequence::Sequence;
 use crate::state::Cause;
 use crate::status::{ResourceStatus, ResourceView};
-use crate::time::{Monotonic, UnixMs};
+use crate::time::Monotonic;
 
 /// A hierarchy, while the daemon lives.
 #[derive(Debug)]
@@ -48,8 +48,6 @@ pub(super) struct LocalResource {
     /// The step of the running plan that waits for this resource, or that it is at.
     pub(super) step: Option<usize>,
     pub(super) ladder: Ladder,
-    /// Local recoveries before this do not count any more: an operator wanted it tried again.
-    pub(super) anew_since: UnixMs,
     /// Its repair waits for something it depends on.
     pub(super) held: bool,
     /// It was looked at since the daemon started, or brought in service by it.
@@ -94,7 +92,6 @@ impl LocalHierarchy {
             leftover: false,
             step: None,
             ladder: Ladder::default(),
-            anew_since: UnixMs::default(),
             held: false,
             looked: false,
             report: None,

@@ -35,7 +35,6 @@ mod serve;
 mod timers;
 mod views;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -65,6 +64,8 @@ use timers::Timers;
 const REFRESH: Millis = Millis::from_secs(5);
 /// Changes of resources' states are collected this long before peers are told: they are for people.
 const GOSSIP: Millis = Millis(200);
+/// A peer that beats and has no session for so long has a network in its way, or a daemon that hangs.
+const WITHOUT_SESSION_LONG: Millis = Millis::from_secs(15);
 /// A peer that has not answered a question for this long is not going to.
 const ASK: Millis = Millis::from_secs(10);
 /// Nothing has to be done sooner than this when nothing at all is waited for.
@@ -83,7 +84,7 @@ pub struct Config {
     pub software: String,
     /// Names the machine's start.
     pub boot: String,
-    /// Whether something in the journal could not be read (O4).
+    /// Whether something in the journal could not be read (O4), which the recovered state knows: this is told.
     pub damaged: bool,
     /// What an earlier daemon started and what still runs, by tag (O23).
     pub leftovers: BTreeSet<Tag>,
@@ -115,7 +116,8 @@ pub struct Node {
     peers: Vec<Peer>,
     calls: BTreeMap<CallId, ActiveCall>,
     alarms: Alarms,
-    asks: BTreeMap<u64, RequestId>,
+    /// What was asked of which peer.
+    asks: BTreeMap<u64, (RequestId, NodeName)>,
     timers: Timers,
     outputs: VecDeque<Output>,
 
@@ -200,9 +202,6 @@ impl Node {
 
     fn begin(&mut self, boot: String, damaged: bool, leftovers: &BTreeSet<Tag>, unusable: BTreeMap<Tag, String>) {
         if damaged {
-            // The journal begins anew, with what could still be read of the old one.
-            self.record(Record::Snapshot(Box::new(self.state.clone())));
-            self.record(Record::Damaged);
             self.event(EventSeverity::Alarm, None, None, What::JournalDamaged);
         }
         // Not below the wall clock, so that peers take this daemon for a newer one even if the journal was lost.
@@ -250,7 +249,8 @@ impl Node {
     fn forget_what_the_config_dropped(&mut self) {
         let mut gone = Vec::new();
         for (name, hierarchy) in &self.state.hierarchies {
-            let Some(index) = self.by_name.get(name) else {
+            let index = self.by_name.get(name).filter(|index| self.hierarchies[index.at()].member);
+            let Some(index) = index else {
                 gone.push((name.clone(), None, hierarchy.is_occupied()));
                 continue;
             };
@@ -262,8 +262,8 @@ impl Node {
         }
         for (hierarchy, tag, here) in gone {
             if here {
-                let text = "the config does not have it any more, and something of it may still be in service here: nobody looks after it".into();
-                self.event(EventSeverity::Warning, Some(hierarchy.clone()), tag.clone(), What::Learned { text });
+                let text = "the config does not have it on this node any more, and something of it may still be in service here: nobody looks after it. Take it out by hand".into();
+                self.event(EventSeverity::Alarm, Some(hierarchy.clone()), tag.clone(), What::Learned { text });
             }
             self.record(Record::Forgotten { hierarchy, tag });
         }
@@ -284,7 +284,20 @@ impl Node {
             .cloned()
             .collect();
         if !tags.is_empty() {
-            self.record(Record::Configured { hierarchy: name, tags });
+            self.record(Record::Configured { hierarchy: name.clone(), tags });
+        }
+        // What the config lets depend on something that the operator has taken out of service stays out with it.
+        let local = &self.hierarchies[h.at()];
+        let unwanted = &self.state.hierarchies[&name].unwanted;
+        let out = local.hierarchy.resources().filter(|resource| unwanted.contains(local.hierarchy.tag(*resource)));
+        let above = out.flat_map(|resource| local.hierarchy.with_ancestors(resource));
+        let tags: BTreeSet<Tag> = above
+            .map(|resource| local.hierarchy.tag(resource))
+            .filter(|tag| !unwanted.contains(*tag))
+            .cloned()
+            .collect();
+        if !tags.is_empty() {
+            self.record(Record::Wanted { hierarchy: name, tags, wanted: false });
         }
     }
 
@@ -483,7 +496,8 @@ impl Node {
 
     fn stop(&mut self) {
         for peer in self.peers.iter().filter(|peer| peer.session) {
-            let leave = crate::message::PeerMessage::Leave { hold: self.hold_time };
+            let leave =
+                crate::message::PeerMessage::Leave { incarnation: self.state.incarnation, hold: self.hold_time };
             self.outputs.push_back(Output::Send(self.recorded, peer.name.clone(), leave));
         }
         self.stopped = true;

@@ -113,6 +113,7 @@ impl Node {
         }
         match self.durable(h).standing.kind.clone() {
             StandingKind::Held => self.in_service_here(h, r),
+            StandingKind::Released if !self.local(h).proven => self.without_proof(h),
             StandingKind::Released => {
                 self.claim(h, Cause::Operator, BTreeSet::new());
                 Accepted(alloc::format!("claimed {name} again; bringing it in service here"))
@@ -123,6 +124,15 @@ impl Node {
                 PassOn(to, PeerRequest::TakeBack { hierarchy: name, claim, revision })
             }
         }
+    }
+
+    /// O3: a newer claim may be known to who has not answered yet.
+    fn without_proof(&self, h: HierarchyIndex) -> Answer {
+        Refused(alloc::format!(
+            "this node has no proof yet that {name} is still its own (O3): {}. If you know that no other node has it in service: mainstay in-service {name} --force",
+            self.unproven_because(h).join("; "),
+            name = self.name(h)
+        ))
     }
 
     /// Nobody has ever claimed it. Only the first of its nodes makes the first claim, so that two never do.
@@ -164,10 +174,8 @@ impl Node {
     /// The owner wants it, or a part of it, in service.
     fn in_service_here(&mut self, h: HierarchyIndex, r: Option<ResourceIndex>) -> Answer {
         let name = self.name(h).clone();
-        if let Intent::Leave(cause, _) = &self.durable(h).intent {
-            return Refused(alloc::format!(
-                "{name} is just being taken out of service ({cause}); wait until that is done"
-            ));
+        if let Some(why) = self.is_leaving(h) {
+            return Refused(why);
         }
         let wanted: BTreeSet<Tag> = match r {
             Some(r) => {
@@ -182,10 +190,8 @@ impl Node {
         // Whoever asks has looked: the ladder starts anew, and what is in service is looked at.
         for r in self.local(h).hierarchy.resources() {
             if self.durable_resource(h, r).presence == Presence::In && self.resource(h, r).ladder.is_suspect() {
-                let unix = self.now.unix;
-                let resource = self.resource_mut(h, r);
-                resource.ladder.anew();
-                resource.anew_since = unix;
+                self.record(Record::Renewed { hierarchy: name.clone(), tag: self.tag(h, r).clone() });
+                self.resource_mut(h, r).ladder.anew();
                 self.schedule_check(h, r, self.now.monotonic);
                 self.mark(h, r);
             }
@@ -194,6 +200,16 @@ impl Node {
             return Accepted(alloc::format!("bringing {} in service", self.target(h, r)));
         }
         self.prove_or_wait(h)
+    }
+
+    /// Why nothing else can be done now: it is being taken out of service. Once it is out, and what was to follow waits
+    /// for another node, the operator may change their mind.
+    fn is_leaving(&self, h: HierarchyIndex) -> Option<String> {
+        let Intent::Leave(cause, _) = &self.durable(h).intent else { return None };
+        let out = self.local(h).running.is_none() && self.local(h).attempted && !self.is_occupied(h);
+        (!out).then(|| {
+            alloc::format!("{} is just being taken out of service ({cause}); wait until that is done", self.name(h))
+        })
     }
 
     fn prove_or_wait(&self, h: HierarchyIndex) -> Answer {
@@ -234,10 +250,11 @@ impl Node {
             return self.out_of_service_elsewhere(h, r);
         }
         match (r, self.durable(h).intent.clone()) {
-            (_, Intent::Leave(cause, _)) => {
+            (_, Intent::Leave(cause, _)) if self.is_leaving(h).is_some() => {
                 Refused(alloc::format!("{name} is already being taken out of service ({cause})"))
             }
-            (None, Intent::Serve(_) | Intent::Halt(_) | Intent::Rest) => {
+            (Some(_), Intent::Leave(..)) => Refused(alloc::format!("nothing of {name} is in service here")),
+            (None, Intent::Serve(_) | Intent::Halt(_) | Intent::Rest | Intent::Leave(..)) => {
                 self.intend(h, Intent::Leave(Cause::Operator, Then::Release), Some(BTreeSet::new()));
                 self.run_plan(h, Goal::OutOfService, Cause::Operator);
                 Accepted(alloc::format!("taking {name} out of service"))
@@ -308,9 +325,15 @@ impl Node {
         if let StandingKind::Offered(other) = standing {
             return Refused(alloc::format!("{name} is on its way to {other}"));
         }
-        if let Intent::Leave(cause, _) = &self.durable(h).intent {
+        if let Some(why) = self.is_leaving(h) {
+            return Refused(why);
+        }
+        if !self.local(h).proven {
+            return self.without_proof(h);
+        }
+        if standing == StandingKind::Released && self.is_occupied(h) {
             return Refused(alloc::format!(
-                "{name} is just being taken out of service ({cause}); wait until that is done"
+                "something of {name} is or may be in service here, although it was released: take it out by hand first"
             ));
         }
         if let Some(why) =
@@ -358,23 +381,29 @@ impl Node {
         let talking =
             self.peer_index(&node).is_some_and(|peer| self.peers[peer].is_alive() && self.peers[peer].session);
         if !talking {
-            let reach = self
-                .peer_index(&node)
-                .map_or_else(|| "not in the config".to_string(), |peer| self.peers[peer].reach().to_string());
-            let output = refuse(alloc::format!(
-                "only {node} can do that, and it is {reach}. If it is off: mainstay confirm, or in-service --force"
-            ));
+            let why = match self.peer_index(&node).map(|peer| &self.peers[peer]) {
+                None => "is not in the config. If it is off: mainstay in-service --force".to_string(),
+                Some(peer) if peer.is_alive() => "beats, but no messages go through: is TCP let through?".to_string(),
+                Some(peer) => {
+                    alloc::format!("is {}. If it is off: mainstay confirm, or in-service --force", peer.reach())
+                }
+            };
+            let output = refuse(alloc::format!("only {node} can do that, and it {why}"));
             self.outputs.push_back(output);
             return;
         }
         self.next_ask += 1;
-        self.asks.insert(self.next_ask, id);
+        self.asks.insert(self.next_ask, (id, node.clone()));
         self.timers.set(Timer::Ask { id: self.next_ask }, self.now.monotonic + ASK);
-        self.outputs.push_back(Output::Send(self.recorded, node, PeerMessage::Ask { id: self.next_ask, request }));
+        let ask = PeerMessage::Ask { id: self.next_ask, asker: self.state.incarnation, request };
+        self.outputs.push_back(Output::Send(self.recorded, node, ask));
     }
 
-    pub(super) fn answered(&mut self, ask: u64, result: Result<String, String>) {
-        let Some(id) = self.asks.remove(&ask) else { return };
+    /// An answer. One that another daemon of this node was meant to get, or that another node gives, is none.
+    pub(super) fn answered(&mut self, peer: usize, ask: u64, asker: u64, result: Result<String, String>) {
+        let asked = self.asks.get(&ask).filter(|(_, node)| *node == self.peers[peer].name);
+        let Some((id, _)) = asked.filter(|_| asker == self.state.incarnation).cloned() else { return };
+        self.asks.remove(&ask);
         self.timers.clear(Timer::Ask { id: ask });
         let reply = match result {
             Ok(text) => Reply::Accepted(text),
@@ -384,7 +413,7 @@ impl Node {
     }
 
     pub(super) fn ask_unanswered(&mut self, ask: u64) {
-        if let Some(id) = self.asks.remove(&ask) {
+        if let Some((id, _)) = self.asks.remove(&ask) {
             let why = alloc::format!(
                 "the other node has not answered within {ASK}; whether it does it shows `mainstay status`"
             );
@@ -430,16 +459,21 @@ impl Node {
             Ok(h) => h,
             Err(why) => return Refused(why),
         };
-        let resource = |tag: Option<Tag>| tag.and_then(|tag| self.local(h).hierarchy.find(&tag));
+        let resource = |tag: Option<Tag>| match tag {
+            None => Ok(None),
+            Some(tag) => self.local(h).hierarchy.find(&tag).map(Some).ok_or_else(|| {
+                Refused(alloc::format!("{name} has no resource `{tag}` on {}: its config is another", self.me))
+            }),
+        };
         match request {
-            PeerRequest::InService { tag, .. } => {
-                let r = resource(tag);
-                self.in_service(h, r)
-            }
-            PeerRequest::OutOfService { tag, .. } => {
-                let r = resource(tag);
-                self.out_of_service(h, r)
-            }
+            PeerRequest::InService { tag, .. } => match resource(tag) {
+                Ok(r) => self.in_service(h, r),
+                Err(refused) => refused,
+            },
+            PeerRequest::OutOfService { tag, .. } => match resource(tag) {
+                Ok(r) => self.out_of_service(h, r),
+                Err(refused) => refused,
+            },
             PeerRequest::Switchover { to, .. } => self.switchover(h, to),
             PeerRequest::TakeBack { claim, revision, .. } => {
                 let durable = self.durable(h);

@@ -12,7 +12,7 @@ use super::timers::HierarchyIndex;
 use crate::claim::{Claim, Relation};
 use crate::message::{HierarchySummary, OwnershipSummary};
 use crate::names::NodeName;
-use crate::state::{Cause, Intent, Record, Standing, StandingKind, Then};
+use crate::state::{Cause, Intent, OperationKind, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
 
 impl Node {
@@ -35,6 +35,12 @@ impl Node {
             (None, _, _) if matches!(durable.intent, Intent::Leave(..)) => self.pursue(h),
             (None, _, _) => self.claim_first(h),
             (Some(_), StandingKind::Held, true) => self.pursue(h),
+            // It was given away, and runs here all the same: a journal that was lost had what came after.
+            (Some(_), StandingKind::Offered(_) | StandingKind::Released, true)
+                if matches!(durable.intent, Intent::Leave(..)) =>
+            {
+                self.pursue(h);
+            }
             (Some(_), StandingKind::Offered(to), true) => {
                 let to = to.clone();
                 self.offer_pending(h, &to);
@@ -42,7 +48,7 @@ impl Node {
             (Some(_), StandingKind::Released, true) => {}
             (Some(claim), StandingKind::Offered(to), false) if *to == self.me => {
                 let offer = (claim.id.clone(), durable.standing.revision);
-                if durable.declined.as_ref() != Some(&offer) {
+                if durable.declined.as_ref() != Some(&offer) && self.may_take_offer(h, claim) {
                     self.take_offer(h);
                 }
             }
@@ -53,11 +59,27 @@ impl Node {
     /// O3: a daemon has proof of ownership once every other node has answered it, none knows better, and none has
     /// anything of it left. What it claims itself, it has proof of.
     fn prove(&mut self, h: HierarchyIndex) {
-        if !self.local(h).proven && self.unproven_because(h).is_empty() {
+        if !self.durable(h).informed && self.all_have_answered(h) {
+            self.record(Record::Informed { hierarchy: self.name(h).clone() });
+        }
+        if self.local(h).proven {
+            return;
+        }
+        if self.unproven_because(h).is_empty() {
             self.local_mut(h).proven = true;
             self.look_at_what_waited(h);
-            self.mark_all(h);
         }
+        // What is missing is shown with every resource.
+        self.mark_all(h);
+    }
+
+    /// Whether every other node has told this daemon who owns it.
+    fn all_have_answered(&self, h: HierarchyIndex) -> bool {
+        let others = self.local(h).hierarchy.spec.nodes.iter().filter(|node| **node != self.me);
+        others.map(|node| self.peer_index(node).map(|peer| &self.peers[peer])).all(|peer| {
+            let answered = peer.filter(|peer| peer.answered).and_then(|peer| peer.summary(self.name(h)));
+            answered.is_some_and(|summary| summary.ownership.is_some())
+        })
     }
 
     /// What is missing for a proof, one sentence each; see [`Self::prove`].
@@ -134,7 +156,7 @@ impl Node {
             StandingKind::Offered(to) => Some(to.clone()),
             StandingKind::Held | StandingKind::Released => None,
         };
-        let revision = self.durable(h).standing.revision + 1;
+        let revision = self.durable(h).standing.revision.saturating_add(1);
         let standing = Standing { revision, kind, tried, cause: Some(cause) };
         self.record(Record::Released { hierarchy: self.name(h).clone(), standing });
         self.event_of(EventSeverity::Info, h, None, What::Released { to });
@@ -149,6 +171,8 @@ impl Node {
         match then {
             Then::Nothing => self.intend(h, Intent::Rest, None),
             Then::Release => self.release(h, StandingKind::Released, BTreeSet::new(), cause),
+            // What is given away has to be this node's own, for certain (O3).
+            Then::Offer(_) | Then::PassOn if !self.local(h).proven => {}
             Then::Offer(to) => {
                 let peer = self.peer_index(&to);
                 if peer.is_some_and(|peer| self.is_undecided(peer)) {
@@ -217,6 +241,21 @@ impl Node {
         Err(reasons.join(", "))
     }
 
+    /// Whether an offer may be taken (O18): the living giver itself says that it stands, and has proof; or this daemon has
+    /// proof of its own (O3). What a journal or a third node says of an offer may be old: the giver may have it back. And
+    /// what the giver says may be, if this node has had it since and lost the journal that knew.
+    fn may_take_offer(&self, h: HierarchyIndex, claim: &Claim) -> bool {
+        let said = self.peer_index(&claim.id.claimant).and_then(|giver| self.peers[giver].summary(self.name(h)));
+        let stands = said.is_some_and(|summary| {
+            let same = |ownership: &OwnershipSummary| {
+                ownership.claim.as_ref().is_some_and(|theirs| theirs.id == claim.id)
+                    && ownership.standing == self.durable(h).standing
+            };
+            summary.offers && summary.ownership.as_ref().is_some_and(same)
+        });
+        (stands && self.durable(h).informed) || self.local(h).proven
+    }
+
     /// It is offered to this node, which alone may claim it (O18); it needs no further contact. Where something of it is
     /// here already it is claimed in any case: a journal that was lost may have had this node's claim in it, and a
     /// decline would say that there never was one.
@@ -246,7 +285,7 @@ impl Node {
             .peer_index(to)
             .and_then(|peer| self.peers[peer].summary(self.name(h)))
             .is_some_and(|summary| summary.declined.as_ref() == Some(&offer));
-        if !declined {
+        if !declined || !self.local(h).proven {
             return;
         }
         let cause = durable.standing.cause.unwrap_or(Cause::Switchover);
@@ -365,6 +404,11 @@ impl Node {
         };
         let severity = if owned { EventSeverity::Warning } else { EventSeverity::Info };
         self.event_of(severity, h, None, What::Learned { text });
+        self.drop_plan(h);
+        if !ours {
+            // What would bring something in service has no place here any more.
+            self.cancel_all_but(h, OperationKind::Remove);
+        }
         let local = self.local_mut(h);
         local.attempted = false;
         // A proof was for another claim; what is somebody else's needs none.

@@ -90,6 +90,11 @@ impl Peer {
         self.is_alive() && self.session && self.answered
     }
 
+    /// How long it has been reached as it is, and messages have gone through or not.
+    pub(super) fn since_change(&self, now: Monotonic) -> Millis {
+        now.since(self.session_since.max(self.reach_since))
+    }
+
     /// A message of it has come.
     pub(super) fn told(&mut self, now: Monotonic) {
         self.last_message = Some(now);

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::local::Running;
-use super::timers::HierarchyIndex;
+use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
 use crate::plan::{Goal, Local, Plan, Presence, StepKind};
@@ -42,9 +42,18 @@ impl Node {
     }
 
     /// What the operator has taken out of service, and is or may be here all the same: a daemon was killed meanwhile.
+    /// What could not be removed is not tried again by itself, and nothing below it can be.
     fn unwanted_here(&self, h: HierarchyIndex) -> Vec<ResourceIndex> {
+        let hierarchy = &self.local(h).hierarchy;
         let view = self.planning_view(h);
-        self.local(h).hierarchy.resources().filter(|r| !view(*r).wanted && view(*r).presence != Presence::Out).collect()
+        let stuck =
+            |r: ResourceIndex| hierarchy.with_ancestors(r).into_iter().any(|above| self.is_not_removed(h, above));
+        hierarchy.resources().filter(|r| !view(*r).wanted && view(*r).presence != Presence::Out && !stuck(*r)).collect()
+    }
+
+    fn is_not_removed(&self, h: HierarchyIndex, r: ResourceIndex) -> bool {
+        let failure = &self.durable_resource(h, r).failure;
+        failure.as_ref().is_some_and(|failed| failed.operation == OperationKind::Remove)
     }
 
     /// What is known of a resource, for a plan.
@@ -83,6 +92,18 @@ impl Node {
         }
         self.tell.ownership();
         self.advance(h);
+    }
+
+    /// Whatever plan is being carried out is not any more. Calls that go on are not ended by this.
+    pub(super) fn drop_plan(&mut self, h: HierarchyIndex) {
+        let local = self.local_mut(h);
+        local.running = None;
+        for resource in &mut local.resources {
+            resource.step = None;
+        }
+        for r in self.local(h).hierarchy.resources() {
+            self.timers.clear(Timer::Retry { hierarchy: h, resource: r });
+        }
     }
 
     /// Starts the steps that may start; sees whether the plan is at its end.
@@ -134,7 +155,7 @@ impl Node {
             (Goal::OutOfService, Intent::Leave(cause, then)) if complete => self.has_left(h, cause, then),
             // O19: who could not remove is still the owner; nobody else may claim.
             (Goal::OutOfService, Intent::Leave(_, then)) if then != Then::Nothing => {
-                let failed = self.failed_tags(h);
+                let failed = self.not_removed(h);
                 let reason = alloc::format!(
                     "{failed} could not be taken out of service, so it counts as still in service here (O19)"
                 );
@@ -149,17 +170,15 @@ impl Node {
                 }
             }
             // Whatever else was wanted and is not in service yet comes next.
-            (Goal::Without(_) | Goal::DependentsRestarted(_), Intent::Serve(_)) if complete => {
-                self.local_mut(h).attempted = false;
-            }
+            (Goal::Without(_), Intent::Serve(_)) => self.local_mut(h).attempted = false,
+            (Goal::DependentsRestarted(_), Intent::Serve(_)) if complete => self.local_mut(h).attempted = false,
             (Goal::InService | Goal::OutOfService | Goal::Without(_) | Goal::DependentsRestarted(_), _) => {}
         }
     }
 
-    fn failed_tags(&self, h: HierarchyIndex) -> String {
-        let durable = self.durable(h);
-        let failed =
-            durable.resources.iter().filter(|(_, resource)| resource.failure.is_some()).map(|(tag, _)| tag.as_str());
+    fn not_removed(&self, h: HierarchyIndex) -> String {
+        let hierarchy = &self.local(h).hierarchy;
+        let failed = hierarchy.resources().filter(|r| self.is_not_removed(h, *r)).map(|r| hierarchy.tag(r).as_str());
         failed.collect::<Vec<_>>().join(", ")
     }
 
@@ -198,7 +217,8 @@ impl Node {
         if spec.block_failover {
             return Err("failover is blocked for this hierarchy (block-failover)".into());
         }
-        let recent = self.durable(h).failovers.iter().filter(|at| self.now.unix - **at < spec.failovers_window).count();
+        let failovers = self.durable(h).failovers.iter();
+        let recent = failovers.filter(|at| self.now.unix.distance(**at) < spec.failovers_window).count();
         if recent >= spec.failovers_max as usize {
             return Err(alloc::format!(
                 "it has failed over {recent} times, and the limit is {} (failover-limit)",
@@ -213,9 +233,12 @@ impl Node {
         if self.local(h).stranded.is_none() {
             return;
         }
-        if let Some(r) = self.first_hopeless(h) {
-            let why = alloc::format!("{} is failed", self.tag(h, r));
-            self.consider_failover(h, &why);
+        match self.first_hopeless(h) {
+            Some(r) => {
+                let why = alloc::format!("{} is failed", self.tag(h, r));
+                self.consider_failover(h, &why);
+            }
+            None => self.local_mut(h).stranded = None,
         }
     }
 

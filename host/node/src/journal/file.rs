@@ -30,7 +30,7 @@ pub struct JournalFile {
 pub struct Opened {
     /// The file, ready to be appended to.
     pub file: JournalFile,
-    /// The state that the readable records give.
+    /// The state that the readable records give; after damage, with what is not known any more.
     pub state: State,
     /// What could not be read, if there was anything that had been acknowledged. The old file was put aside.
     pub damage: Option<String>,
@@ -64,10 +64,15 @@ impl JournalFile {
                 let file = Self { path, file, acknowledged, sequence };
                 Ok(Opened { file, state, damage: None, unacknowledged_bytes })
             }
-            Err(Damage { state, what }) => {
+            Err(Damage { mut state, what }) => {
                 let aside = dir.join(format!("journal.damaged-{}", unix_ms()));
-                std::fs::rename(&path, &aside).map_err(error("put the damaged one aside"))?;
-                let file = Self::create(dir, None).map_err(error("make a new one"))?;
+                std::fs::hard_link(&path, &aside).map_err(error("put the damaged one aside"))?;
+                // The new one begins with what is known and what is not, and takes the place of the damaged one at once:
+                // whenever this daemon ends, the next one finds the damage or knows of it.
+                state.apply(&Record::Damaged);
+                let snapshot = serde_json::to_vec(&Record::Snapshot(Box::new(state.clone())))
+                    .map_err(|source| error("say what is known")(source.into()))?;
+                let file = Self::create(dir, Some(&snapshot)).map_err(error("make a new one"))?;
                 let what = format!("{what}; the damaged file is kept as {}", aside.display());
                 Ok(Opened { file, state, damage: Some(what), unacknowledged_bytes: 0 })
             }
@@ -275,7 +280,10 @@ mod tests {
         let kept: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.file_name()).collect();
         assert!(kept.iter().any(|name| name.to_string_lossy().starts_with("journal.damaged-")), "{kept:?}");
-        assert!(JournalFile::open(dir.path()).unwrap().damage.is_none(), "the new one is whole");
+        // The new one is whole, and knows of the damage even if nothing was ever written to it.
+        assert!(opened.state.damaged);
+        let again = JournalFile::open(dir.path()).unwrap();
+        assert!(again.damage.is_none() && again.state == opened.state);
     }
 
     #[test]

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mainstay_core::message::{Heartbeat, PeerMessage};
 use mainstay_core::names::{NodeName, PathName};
 use mainstay_core::spec::Spec;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::happening::Happening;
@@ -43,9 +44,16 @@ struct Path {
     peers: BTreeMap<NodeName, String>,
 }
 
-type Session = (u64, mpsc::Sender<PeerMessage>);
+/// A session as whoever sends sees it.
+#[derive(Debug)]
+struct Session {
+    number: u64,
+    queue: mpsc::Sender<PeerMessage>,
+    /// Closed when everything that was sent is written, and the session is over.
+    over: watch::Receiver<()>,
+}
 
-/// Where messages to each peer go, while it has a session: the number of the session, and its queue.
+/// Where messages to each peer go, while it has a session.
 #[derive(Clone, Debug, Default)]
 struct Sessions(Arc<Mutex<BTreeMap<NodeName, Session>>>);
 
@@ -124,6 +132,22 @@ impl Links {
         &self.listening
     }
 
+    /// Ends every session, once all that was given to [`Self::send`] is written.
+    pub async fn close(&self, limit: Duration) {
+        let sessions = self.sessions.with(std::mem::take);
+        // Without their queues they write what is left, and end.
+        let ending: Vec<_> = sessions.into_values().map(|session| session.over).collect();
+        let all = async {
+            for mut over in ending {
+                // Nothing is ever sent on it: it ends with the session.
+                let _ = over.changed().await;
+            }
+        };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            tracing::warn!("not every node has taken the last words of this one within {} s", limit.as_secs_f64());
+        }
+    }
+
     /// Sends a heartbeat, if the system takes it at once.
     pub fn beat(&self, heartbeat: &Heartbeat) {
         self.beats.send(heartbeat);
@@ -132,8 +156,8 @@ impl Links {
     /// Sends a message, if there is a session.
     pub fn send(&self, to: &NodeName, message: PeerMessage) {
         self.sessions.with(|sessions| {
-            let Some((_, queue)) = sessions.get(to) else { return };
-            if queue.try_send(message).is_err() {
+            let Some(session) = sessions.get(to) else { return };
+            if session.queue.try_send(message).is_err() {
                 // It does not take any: without its queue the session ends, and the next one begins with everything.
                 tracing::warn!("{to} does not take messages: its session ends");
                 sessions.remove(to);

@@ -8,10 +8,10 @@ use mainstay_core::names::{NodeName, PathName};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::wire::{FRAME_BYTES_MAX, Frame, HELLO_BYTES_MAX, Hello, PROTOCOL, read, write};
-use super::{Me, Sessions, WAITING_MAX};
+use super::{Me, Session, Sessions, WAITING_MAX};
 use crate::happening::Happening;
 
 /// What connecting and introducing oneself may take.
@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// A peer that does not acknowledge what is sent (TCP_USER_TIMEOUT in tcp(7)) or take it for so long is not reached on
 /// this path; there may be another.
 const SILENT: Duration = Duration::from_secs(8);
+/// So long the other end may take to read the last that was written.
+const GOODBYE: Duration = Duration::from_millis(500);
 /// Connections that have not introduced themselves yet, on one comm path, at the most.
 const STRANGERS_MAX: usize = 64;
 
@@ -151,8 +153,10 @@ async fn serve(peer: NodeName, stream: TcpStream, sessions: &Sessions, happening
     }
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let (queue, mut waiting) = mpsc::channel(WAITING_MAX);
+    // Dropped at the end of this function.
+    let (_going_on, over) = watch::channel(());
     // A newer session takes the place of an older: its end may not have been noticed here yet.
-    sessions.with(|sessions| sessions.insert(peer.clone(), (number, queue)));
+    sessions.with(|sessions| sessions.insert(peer.clone(), Session { number, queue, over }));
     if happenings.send(Happening::SessionUp(peer.clone(), number)).await.is_err() {
         return;
     }
@@ -187,12 +191,14 @@ async fn serve(peer: NodeName, stream: TcpStream, sessions: &Sessions, happening
     // Whoever is at the other end learns of it at once, if it still can.
     let _ = writing.shutdown().await;
     sessions.with(|sessions| {
-        if sessions.get(&peer).is_some_and(|(newest, _)| *newest == number) {
+        if sessions.get(&peer).is_some_and(|newest| newest.number == number) {
             sessions.remove(&peer);
         }
     });
     // Without a daemon there is nobody to tell.
     let _ = happenings.send(Happening::SessionLost(peer, number)).await;
+    // To close a connection with something unread in it would take from the other end what it has not read yet.
+    let _ = tokio::time::timeout(GOODBYE, tokio::io::copy(&mut reading, &mut tokio::io::sink())).await;
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -108,7 +108,8 @@ fn events_are_shown_followed_and_numbered() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     let last = numbers.last().unwrap().to_string();
     assert_eq!(node.mainstay(&["events", "--after", &last]).ok(), "");
-    assert_eq!(node.mainstay(&["events", "--after", "99999999"]).ok(), "");
+    // A number that this daemon has not reached comes from an earlier one: all it has told since is new.
+    assert!(node.mainstay(&["events", "--after", "99999999"]).ok().starts_with(first));
 
     // Somebody who follows sees what happens, and goes on with the next daemon.
     let mut follow = cli::command(["--state"]);
