@@ -177,6 +177,23 @@ fn an_old_offer_is_not_taken_by_who_has_lost_its_journal() {
     nothing_is_broken(&world);
 }
 
+/// Three nodes. The giver loses its disk right after it has offered: b, cut off, has not heard of the offer, and c has.
+#[test]
+fn who_has_lost_its_journal_hears_what_it_had_said() {
+    let mut world = world(&["a", "b", "c"], "");
+    both_ways(&mut world, "a", "b", true);
+    both_ways(&mut world, "c", "b", true);
+    until_offered(&mut world);
+    world.power_off(&node("a"));
+    world.machine(&node("a")).wipe();
+    both_ways(&mut world, "a", "b", false);
+    both_ways(&mut world, "c", "b", false);
+    world.start(&node("a"));
+    world.run(Millis::from_secs(10));
+    assert_eq!(running(&world), ["b"], "{}", told(&world));
+    nothing_is_broken(&world);
+}
+
 /// Three nodes. The giver starts anew, and the receiver declines; c has it by now, on a true word.
 #[test]
 fn what_was_declined_is_not_taken_back_without_proof() {

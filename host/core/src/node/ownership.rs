@@ -316,9 +316,10 @@ impl Node {
         };
         let ours_is_ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
         match relation {
-            // Only its claimant says how a claim stands, and it knows that itself.
+            // Only its claimant says how a claim stands, and it knows that itself, unless it has lost its journal.
             Relation::Same => {
-                if !ours_is_ours && theirs.standing.revision > durable.standing.revision {
+                let knows = ours_is_ours && durable.informed;
+                if !knows && theirs.standing.revision > durable.standing.revision {
                     self.learn(peer, h, theirs);
                 }
             }

@@ -183,6 +183,8 @@ fn exit_codes_mean_what_the_params_say() {
     web.knob("quick-check", "runs && exit 3; exit 0");
     cluster.start_all();
     cluster.wait_for("a", "web to serve", |status| status.state("web", "a") == "ISP");
+    // In service it is before it was ever checked.
+    web.wait_for_begin("quick-check", 0);
     let check = web.log().into_iter().find(|line| line.what == "begin" && line.program == "quick-check").unwrap();
     assert!(check.rest.ends_with(" --node a"), "{check:?}");
     // Zero is not among them: it is a failure, and repaired.
