@@ -229,6 +229,9 @@ pub(crate) struct KitRun {
     /// What the call may take.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
     pub(crate) budget: Duration,
+    /// What is logged to standard error: a level or a filter; the kit's own lines have the target mainstay::kit.
+    #[arg(long, value_name = "FILTER", env = "MAINSTAY_LOG", default_value = "warn,mainstay::kit=info")]
+    pub(crate) log: String,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

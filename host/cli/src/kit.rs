@@ -1,5 +1,6 @@
 //! `mainstay kit`: kits without a daemon.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,11 @@ use mainstay_runtime::{
 use mainstay_supervisor::{Commands, SupervisorExe};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tracing_subscriber::EnvFilter;
 
 use crate::args::{KitCommand, KitInspect, KitList, KitOperation, KitRun};
 use crate::client::Client;
+use crate::params;
 use crate::say::{Unwritten, say};
 
 pub(crate) async fn kit(state: &Path, command: KitCommand) -> anyhow::Result<i32> {
@@ -123,9 +126,10 @@ fn print_inspection(inspection: &Inspection) -> Result<(), Unwritten> {
     say!("file      {} bytes, sha256 {}", inspection.bytes, inspection.sha256)?;
     if let Some(manifest) = &inspection.manifest {
         for need in &manifest.needs {
+            let optional = if need.optional { " (optional)" } else { "" };
             let unused =
                 if inspection.unused_needs.contains(&need.interface) { " (declared, not imported)" } else { "" };
-            say!("needs     {}: {}{unused}", need.interface, need.reason)?;
+            say!("needs     {}{optional}: {}{unused}", need.interface, need.reason)?;
         }
     }
     for import in inspection.imports.iter() {
@@ -135,7 +139,9 @@ fn print_inspection(inspection: &Inspection) -> Result<(), Unwritten> {
         say!("exports   {export}")?;
     }
     if let Some(manifest) = &inspection.manifest {
-        print_params(&manifest.params)?;
+        for param in params::lines(&manifest.params) {
+            say!("param     {param}")?;
+        }
     }
     for problem in inspection.problems.iter() {
         say!("problem   {problem}")?;
@@ -146,18 +152,14 @@ fn print_inspection(inspection: &Inspection) -> Result<(), Unwritten> {
     Ok(())
 }
 
-fn print_params(schema: &Value) -> Result<(), Unwritten> {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (name, param) in schema["properties"].as_object().into_iter().flatten() {
-        let must = if required.contains(&name.as_str()) { " (required)" } else { "" };
-        let description = param["description"].as_str().unwrap_or("").replace('\n', " ");
-        say!("param     {name}{must}: {description}")?;
-    }
-    Ok(())
-}
-
 async fn run(asked: KitRun) -> anyhow::Result<i32> {
-    let params = params(&asked)?;
+    // What the kit logs, its last words when it panics among it, and what it used and was refused.
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&asked.log).with_context(|| format!("--log {}", asked.log))?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let params = given_params(&asked)?;
     let grants = grants(&asked)?;
     // Its own folder below the system's temporary one, closed to others; gone afterwards.
     let scratch = tempfile::Builder::new().prefix("mainstay-kit-").tempdir()?;
@@ -268,7 +270,7 @@ fn word(case: impl Serialize) -> String {
     serde_json::to_value(case).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn params(asked: &KitRun) -> anyhow::Result<Value> {
+fn given_params(asked: &KitRun) -> anyhow::Result<Value> {
     let mut params: Value =
         serde_json::from_str(&asked.params).with_context(|| format!("--params {}", asked.params))?;
     for param in &asked.param {

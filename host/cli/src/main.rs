@@ -11,6 +11,7 @@ mod events;
 mod kit;
 mod log;
 mod operate;
+mod params;
 mod say;
 mod status;
 mod tree;

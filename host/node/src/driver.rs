@@ -134,7 +134,7 @@ impl Driver {
                 Input::Outcome(call, outcome)
             }
             Happening::LeftoverGone(tag) => Input::LeftoverGone(tag),
-            Happening::Kits(loaded) => Input::Unusable(self.calls.load(loaded)),
+            Happening::Kits(loaded) => Input::Unusable(self.calls.load(&loaded)),
             Happening::Request(request, reply) => {
                 waiting.requests += 1;
                 let id = RequestId(waiting.requests);
@@ -143,7 +143,8 @@ impl Driver {
             }
             // Whoever asked may be gone by now, which is no reason for anything.
             Happening::Status(reply) => {
-                let _ = reply.send((self.node.status(), waiting.trouble.clone()));
+                let troubles = waiting.trouble.iter().chain(self.calls.held_back()).cloned().collect();
+                let _ = reply.send((self.node.status(), troubles));
                 return;
             }
             Happening::Explain(tag, reply) => {

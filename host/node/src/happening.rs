@@ -33,7 +33,7 @@ pub enum Happening {
     /// An operator asks for something.
     Request(Request, oneshot::Sender<Reply>),
     /// Somebody wants to see everything.
-    Status(oneshot::Sender<(Status, Option<String>)>),
+    Status(oneshot::Sender<(Status, Vec<String>)>),
     /// Somebody wants to know why.
     Explain(Tag, oneshot::Sender<Option<Explanation>>),
     /// The daemon is to stop.

@@ -81,11 +81,11 @@ impl HostView {
         });
     }
 
-    /// What is shown, with what troubles the journal.
+    /// What is shown, with what troubles the driver.
     #[must_use]
-    pub fn status(&self, journal: Option<String>) -> HostStatus {
+    pub fn status(&self, troubles: Vec<String>) -> HostStatus {
         let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        status.troubles.extend(journal);
+        status.troubles.extend(troubles);
         status
     }
 }

@@ -1,11 +1,12 @@
 //! Kits and the resources that use them: what is loaded, what is wrong with it for which resource, and calling it.
 //!
 //! Nothing here knows what a kit does. A resource whose kit is not there, or does not take its params, or lacks a grant,
-//! is unusable: the core is told, and nothing is brought in service that could not be.
+//! is unusable: the core is told, and nothing is brought in service that could not be. A new version that a resource
+//! does not fit leaves the one that serves it serving.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::hierarchy::{Hierarchy, ResourceIndex};
@@ -51,7 +52,10 @@ pub struct Calls {
     node: Arc<str>,
     resources: HashMap<(HierarchyIndex, ResourceIndex), Arc<Resource>>,
     secrets: Option<PathBuf>,
-    loaded: Arc<RwLock<Loaded>>,
+    /// What serves each resource.
+    serving: HashMap<(HierarchyIndex, ResourceIndex), Arc<Kit>>,
+    /// Resources that a version before the newest one serves: which, and why.
+    held_back: Vec<String>,
     happenings: mpsc::Sender<Happening>,
     running: HashMap<CallId, oneshot::Sender<()>>,
 }
@@ -75,26 +79,58 @@ impl Calls {
             node: node.as_str().into(),
             resources,
             secrets: places.secrets.clone(),
-            loaded: Arc::default(),
+            serving: HashMap::new(),
+            held_back: Vec::new(),
             happenings,
             running: HashMap::new(),
         }
     }
 
     /// These kits are loaded from now on. What is wrong for which resource, by tag.
-    pub fn load(&self, loaded: Loaded) -> BTreeMap<Tag, String> {
+    pub fn load(&mut self, loaded: &Loaded) -> BTreeMap<Tag, String> {
         let mut unusable = BTreeMap::new();
-        for resource in self.resources.values() {
-            let problems = match loaded.get(&resource.kit) {
-                None => vec![format!("its kit `{}` is not loaded", resource.kit)],
-                Some(kit) => problems(kit, &resource.value, resource.services.grants(), self.secrets.as_deref()),
+        self.held_back.clear();
+        for (index, resource) in &self.resources {
+            let problem = match loaded.get(&resource.kit) {
+                None => {
+                    self.serving.remove(index);
+                    format!("its kit `{}` is not loaded", resource.kit)
+                }
+                Some(kit) => {
+                    let fits = |kit: &Kit| {
+                        problems(kit, &resource.value, resource.services.grants(), self.secrets.as_deref()).join("; ")
+                    };
+                    let problem = fits(kit);
+                    let old = self.serving.get(index).filter(|old| old.sha256() != kit.sha256());
+                    match old.filter(|old| !problem.is_empty() && fits(old).is_empty()) {
+                        Some(old) => {
+                            let (name, new, old) = (kit.name(), kit.version(), old.version());
+                            self.held_back.push(format!(
+                                "{}: kit {name} {new} does not fit it, and {old} goes on serving it until this daemon ends: {problem}",
+                                resource.tag
+                            ));
+                            continue;
+                        }
+                        None => {
+                            self.serving.insert(*index, Arc::clone(kit));
+                            problem
+                        }
+                    }
+                }
             };
-            if !problems.is_empty() {
-                unusable.insert(Tag::new(&*resource.tag), problems.join("; "));
+            if !problem.is_empty() {
+                unusable.insert(Tag::new(&*resource.tag), problem);
             }
         }
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        self.held_back.sort();
+        self.held_back.iter().for_each(|what| tracing::error!("{what}"));
         unusable
+    }
+
+    /// Resources that a version before the newest one serves: which, and why.
+    #[must_use]
+    pub fn held_back(&self) -> &[String] {
+        &self.held_back
     }
 
     /// Makes a call; its outcome comes as a happening.
@@ -104,9 +140,7 @@ impl Calls {
         let (cancel, cancelled) = oneshot::channel::<()>();
         self.running.insert(id, cancel);
         let resource = self.resources.get(&(call.hierarchy, call.resource)).cloned();
-        let kit = resource.as_ref().and_then(|resource| {
-            self.loaded.read().unwrap_or_else(PoisonError::into_inner).get(&resource.kit).cloned()
-        });
+        let kit = self.serving.get(&(call.hierarchy, call.resource)).cloned();
         let node = Arc::clone(&self.node);
         tokio::spawn(async move {
             let outcome = match (resource, kit) {

@@ -122,8 +122,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .iter()
         .map(|(name, spec)| mainstay_core::hierarchy::Hierarchy::new(name.clone(), spec.clone()))
         .collect();
-    let calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
-    let unusable = calls.load(kits.kits());
+    let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
+    let unusable = calls.load(&kits.kits());
     let node = Node::new(core(unusable), opened.state, clock.now());
 
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {

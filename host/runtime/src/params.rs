@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "/remove/timeout: is \"5 s\", which does not fit; A length of time: 250ms, 5s.",
+                "/remove/timeout: is \"5 s\", which does not fit ^[0-9]{1,9}(ms|s|m|h)$; A length of time: 250ms, 5s.",
                 "/restor: there is no such param; did you mean `restore`?",
                 "/restore: is missing",
                 "/without-recover: is \"giveup\", but must be one of \"restart\", \"give-up\"; did you mean \"give-up\"?",

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use mainstay_test_support::TempDir;
 
+use crate::sample::Samples;
+use crate::summary::Report;
 use crate::trouble::Trouble;
 
 /// Where Debian's package resource-agents has it.
@@ -29,6 +31,14 @@ impl Dummy {
     #[must_use]
     pub fn missing() -> String {
         format!("{}: {INSTALL}", Self::NAME)
+    }
+
+    /// Says in a report how long its monitor took, or that it is missing.
+    pub fn tell(times: Option<&Samples>, report: &mut Report) {
+        match times {
+            Some(times) => report.notes.push(format!("{}, us: {times}", Self::NAME)),
+            None => report.missing.push(Self::missing()),
+        }
     }
 
     /// Starts a resource; `None` when the agent is not installed.

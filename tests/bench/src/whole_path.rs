@@ -50,8 +50,8 @@ impl WholePath {
             spec.hierarchies.iter().map(|(name, spec)| Hierarchy::new(name.clone(), spec.clone())).collect();
         let (sender, happenings) = mpsc::channel(HAPPENINGS_MAX);
         let places = Places { store: folder.join("store"), secrets: None, commands };
-        let calls = Calls::new(&"n".into(), hierarchies.iter(), &places, sender);
-        let unusable = calls.load(kits);
+        let mut calls = Calls::new(&"n".into(), hierarchies.iter(), &places, sender);
+        let unusable = calls.load(&kits);
         if let Some((tag, problem)) = unusable.first_key_value() {
             return Err(Trouble::Unusable(format!("{tag}: {problem}")));
         }

@@ -199,8 +199,16 @@ impl Node {
             self.resource_mut(h, r).looked = true;
             self.step_ended(h, r, None);
         } else if !may_try_again(&operation, UNKNOWN_ATTEMPTS_MAX) {
-            let why =
-                alloc::format!("{} attempts of {} ended without a known outcome", operation.attempt, operation.kind);
+            let last = self
+                .resource(h, r)
+                .last_fault
+                .as_ref()
+                .map_or(String::new(), |why| alloc::format!("; the last: {why}"));
+            let why = alloc::format!(
+                "{} attempts of {} ended without a known outcome{last}",
+                operation.attempt,
+                operation.kind
+            );
             self.end_operation(h, r, Ended::Badly(Presence::Unknown, why.clone()));
             self.step_ended(h, r, Some(&why));
         } else {
@@ -246,7 +254,10 @@ impl Node {
                 let at = self.now.monotonic + after;
                 self.timers.set(Timer::Retry { hierarchy: h, resource: r }, at);
             }
-            Verdicts::Again { .. } | Verdicts::Unknown { .. } => self.end_operation(h, r, Ended::Unknown),
+            Verdicts::Again { why, .. } | Verdicts::Unknown { why } => {
+                self.resource_mut(h, r).last_fault = Some(why);
+                self.end_operation(h, r, Ended::Unknown);
+            }
         }
         self.touch(h);
     }

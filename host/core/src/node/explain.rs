@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use super::Node;
 use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
-use crate::ladder::Stage;
 use crate::names::Tag;
 use crate::plan::{Plan, Presence};
 use crate::state::Intent;
@@ -67,7 +66,8 @@ impl Node {
             because.push(alloc::format!("the last {} failed: {}", failure.operation, failure.why));
         }
         if let Some(report) = &self.resource(h, r).report {
-            because.push(alloc::format!("the last check said: {} ({})", report.summary, report.code));
+            let which = if self.resource(h, r).ladder.blind().is_some() { "check that could tell" } else { "check" };
+            because.push(alloc::format!("the last {which} said: {} ({})", report.summary, report.code));
         }
         let spec = local.hierarchy.resource(r);
         let recent = self.recent_recoveries(h, r);
@@ -116,25 +116,29 @@ impl Node {
             next.push(alloc::format!("the next check is in {} ms", at.since(self.now.monotonic).0));
         }
         let spec = local.hierarchy.resource(r);
-        if self.is_owner(h) && matches!(self.durable(h).intent, Intent::Serve(_)) {
-            next.push(match resource.ladder.stage() {
-                Stage::Exhausted(_) => {
-                    "failover, as soon as it is allowed and a node is ready; or the check is good again".to_string()
+        if let Some(problem) = &resource.unusable {
+            next.push(alloc::format!("nothing can be done with it here until this is corrected: {problem}"));
+        }
+        if !self.is_owner(h) || !matches!(self.durable(h).intent, Intent::Serve(_)) {
+            return next;
+        }
+        if self.is_hopeless(h, r) {
+            next.push(alloc::format!(
+                "failover, as soon as it is allowed and a node is ready; or correct what is wrong, then: mainstay in-service {}",
+                self.name(h)
+            ));
+        } else {
+            next.push(alloc::format!(
+                "if checks are bad: {} tolerated, then local recovery at most {} times in {}, then {}",
+                spec.recovery.tolerate,
+                spec.recovery.attempts,
+                spec.recovery.window,
+                if local.hierarchy.spec.block_failover {
+                    "an alarm (block-failover)"
+                } else {
+                    "failover to the next node that is ready"
                 }
-                Stage::Good | Stage::SecondLook(_) | Stage::Bad(_) | Stage::Recovering(_) | Stage::Verifying(_) => {
-                    alloc::format!(
-                        "if checks are bad: {} tolerated, then local recovery at most {} times in {}, then {}",
-                        spec.recovery.tolerate,
-                        spec.recovery.attempts,
-                        spec.recovery.window,
-                        if local.hierarchy.spec.block_failover {
-                            "an alarm (block-failover)"
-                        } else {
-                            "failover to the next node that is ready"
-                        }
-                    )
-                }
-            });
+            ));
         }
         next
     }

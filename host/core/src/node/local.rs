@@ -50,6 +50,8 @@ pub(super) struct LocalResource {
     pub(super) ladder: Ladder,
     /// Its repair waits for something it depends on.
     pub(super) held: bool,
+    /// Why nobody knows how the last attempt of an operation ended.
+    pub(super) last_fault: Option<String>,
     /// It was looked at since the daemon started, or brought in service by it.
     pub(super) looked: bool,
     /// What the last check said.
@@ -93,6 +95,7 @@ impl LocalHierarchy {
             step: None,
             ladder: Ladder::default(),
             held: false,
+            last_fault: None,
             looked: false,
             report: None,
             violation: None,

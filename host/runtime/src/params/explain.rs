@@ -41,7 +41,8 @@ pub(super) fn explain(schema: &Value, error: &ValidationError<'_>, problems: &mu
             say(under(&pointer, name), "is missing".to_owned(), hint);
         }
         ValidationErrorKind::Type { kind } => {
-            say(pointer, format!("is {}, but must be {}", type_of(error.instance()), types(kind)), None);
+            let hint = parent(schema, &error.schema_path().to_string()).and_then(description);
+            say(pointer, format!("is {}, but must be {}", type_of(error.instance()), types(kind)), hint);
         }
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().map_or(&[][..], Vec::as_slice);
@@ -58,8 +59,8 @@ pub(super) fn explain(schema: &Value, error: &ValidationError<'_>, problems: &mu
         }
         ValidationErrorKind::Pattern { pattern } => {
             let here = parent(schema, &error.schema_path().to_string());
-            let hint = here.and_then(description).unwrap_or_else(|| format!("the pattern is {pattern}"));
-            say(pointer, format!("is {}, which does not fit", value(error.instance())), Some(hint));
+            let hint = here.and_then(description);
+            say(pointer, format!("is {}, which does not fit {pattern}", value(error.instance())), hint);
         }
         ValidationErrorKind::MinItems { limit } => {
             say(pointer, format!("has too few entries: at least {limit}"), None);

@@ -148,20 +148,16 @@ fn report(times: &Times, has_dummy: bool) -> Report {
         Row::new("check-p99", times.whole.p99(), UNIT).against("wasmtime, pooled, tuned", Some(times.tuned.p99())),
         Row::new("check-agent", whole, UNIT).against(Dummy::NAME, monitor).goal(Goal::CheaperAtLeast(CHEAPER_MIN)),
     ];
-    let mut notes = vec![
+    let notes = vec![
         format!("whole path, us: {}", times.whole),
         format!("wasmtime, pooled, tuned, us: {}", times.tuned),
         format!("wasmtime, pooled, mainstay's settings, us: {}", times.same),
         format!("wasmtime, on demand, us: {}", times.on_demand),
         format!("whole path by wasmtime, pooled, tuned, turn by turn: {}", times.ratios),
     ];
-    let mut missing = Vec::new();
-    if has_dummy {
-        notes.push(format!("{}, us: {}", Dummy::NAME, times.dummy));
-    } else {
-        missing.push(Dummy::missing());
-    }
-    Report { rows, notes, missing }
+    let mut report = Report { rows, notes, missing: Vec::new() };
+    Dummy::tell(has_dummy.then_some(&times.dummy), &mut report);
+    report
 }
 
 #[cfg(test)]

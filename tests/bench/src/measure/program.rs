@@ -84,17 +84,13 @@ fn report(times: &Times, has_dummy: bool) -> Report {
         Row::new("program-check", whole, UNIT).against("/bin/true alone", Some(times.alone.median())),
         Row::new("program-check-agent", whole, UNIT).against(Dummy::NAME, monitor),
     ];
-    let mut notes = vec![
+    let notes = vec![
         format!("a check that runs {PROGRAM}, us: {}", times.whole),
         format!("{PROGRAM} alone, us: {}", times.alone),
     ];
-    let mut missing = Vec::new();
-    if has_dummy {
-        notes.push(format!("{}, us: {}", Dummy::NAME, times.dummy));
-    } else {
-        missing.push(Dummy::missing());
-    }
-    Report { rows, notes, missing }
+    let mut report = Report { rows, notes, missing: Vec::new() };
+    Dummy::tell(has_dummy.then_some(&times.dummy), &mut report);
+    report
 }
 
 #[cfg(test)]

@@ -188,11 +188,11 @@ fn the_directory_is_gone_for_a_while() {
     cluster.wait_for("a", "version 0.4.0", |status| status.kits().contains(&("genapp", "0.4.0")));
 }
 
-/// A new version with other params, which the config does not fit any more: it serves no resource that it cannot, and
-/// says which param it is. The application stays where it is.
+/// A new version with other params, which the config does not fit any more: the old one goes on serving, and which param
+/// it is, is told. The daemon that starts next has only the new one, and leaves the application where it is.
 #[test]
 fn a_new_version_that_the_params_do_not_fit() {
-    let (cluster, app) = Cluster::of_one();
+    let (mut cluster, app) = Cluster::of_one();
     let pid = app.on("a").pid();
     let file = kit("genapp");
     let inspected = mainstay_test_e2e::mainstay([Path::new("kit"), "inspect".as_ref(), "--json".as_ref(), &file]);
@@ -203,8 +203,19 @@ fn a_new_version_that_the_params_do_not_fit() {
     required.push("licence-key".into());
     manifest["params"]["properties"]["licence-key"] = serde_json::json!({ "type": "string" });
     put_file(&cluster.node("a").kits(), "genapp.wasm", &forge::with_manifest(&fs::read(file).unwrap(), &manifest));
-    let status = cluster.wait_for("a", "an alarm", |status| status.alarm("licence-key").is_some());
-    assert!(status.kits().contains(&("genapp", "1.0.0")));
+    let status = cluster.wait_for("a", "the trouble to be told", |status| {
+        status.troubles().iter().any(|it| it.contains("licence-key") && it.contains("0.1.0 goes on serving it"))
+    });
+    assert!(status.kits().contains(&("genapp", "1.0.0")) && status.alarms().is_empty());
+    // It is looked after as before.
+    app.on("a").dies();
+    app.on("a").wait_for_begin("recover", 0);
+    cluster.wait_for("a", "web to be well", |status| status.state("web", "a") == "ISP");
+    let pid = app.on("a").pid().filter(|now| Some(*now) != pid);
+    assert!(pid.is_some());
+    cluster.kill("a");
+    cluster.start("a");
+    cluster.wait_for("a", "an alarm", |status| status.alarm("licence-key").is_some());
     assert_eq!(app.on("a").pid(), pid);
     assert_eq!(PROGRAMS.map(|program| app.on("a").begun(program))[..2], [1, 0]);
     put_kit(&cluster.node("a").kits(), "genapp");
