@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use mainstay_node::NoSuchNode;
 use mainstay_node::config::ConfigError;
 use mainstay_supervisor::SupervisorExe;
 use tracing_subscriber::EnvFilter;
@@ -13,7 +14,13 @@ use crate::config;
 use crate::log::Log;
 
 pub(crate) async fn run(run: Run, state: PathBuf) -> anyhow::Result<i32> {
-    let filter = EnvFilter::try_new(&run.log).with_context(|| format!("--log {}", run.log))?;
+    let filter = match EnvFilter::try_new(&run.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("mainstay: --log {}: {error}", run.log);
+            return Ok(2);
+        }
+    };
     let log = Log::to(std::io::stderr()).context("the thread that writes the log cannot be started")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -36,6 +43,11 @@ pub(crate) async fn run(run: Run, state: PathBuf) -> anyhow::Result<i32> {
                 }
                 Err(more) => eprintln!("{more:#}"),
             }
+            Ok(2)
+        }
+        // Starting it again with the same arguments does not help either.
+        Err(error) if error.is::<NoSuchNode>() => {
+            eprintln!("mainstay: {error}");
             Ok(2)
         }
         Err(error) => Err(error),

@@ -12,13 +12,29 @@ use crate::say::say;
 /// How long one question waits for an event, in ms; then it is asked again.
 const WAIT_MS: u64 = 20_000;
 
+/// Between two tries while the daemon does not answer.
+const AGAIN: Duration = Duration::from_millis(500);
+
 pub(crate) async fn events(state: &Path, asked: &Events) -> anyhow::Result<i32> {
     let client = Client::new(state);
     let mut after = asked.after;
     let mut incarnation = None;
+    let mut waiting = false;
     loop {
         let wait = if asked.follow { WAIT_MS } else { 0 };
-        let page: Page = client.get(&format!("/v1/events?after={after}&wait-ms={wait}")).await?;
+        let page: Page = match client.get(&format!("/v1/events?after={after}&wait-ms={wait}")).await {
+            Ok(page) => page,
+            // A daemon that is being started anew is waited for.
+            Err(error) if asked.follow && incarnation.is_some() => {
+                if !std::mem::replace(&mut waiting, true) {
+                    eprintln!("({error:#}; waiting for it)");
+                }
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        waiting = false;
         if incarnation.is_some_and(|before| before != page.incarnation) {
             // The daemon was started anew, and its events count from 1.
             (incarnation, after) = (None, 0);

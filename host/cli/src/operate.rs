@@ -22,6 +22,9 @@ const SETTLE: Duration = Duration::from_millis(600);
 
 type Views = BTreeMap<(NodeName, Tag), String>;
 
+/// When for so long nothing is being done, nothing more will be: longer than nodes take to hear of each other.
+const QUIET: Duration = Duration::from_secs(8);
+
 /// What is waited for.
 enum Until {
     /// All of it is in service, on this node if one is named.
@@ -142,6 +145,7 @@ async fn watch(
     timeout: Duration,
 ) -> anyhow::Result<i32> {
     let began = Instant::now();
+    let mut quiet_since = began;
     loop {
         let status = client.status().await?;
         let Some(hierarchy) = status.status.hierarchies.iter().find(|hierarchy| hierarchy.name == *name) else {
@@ -156,11 +160,15 @@ async fn watch(
             say!("done after {:.1} s: {name} is {}", began.elapsed().as_secs_f64(), hierarchy.ownership)?;
             return Ok(0);
         }
-        if began.elapsed() > SETTLE
-            && !is_busy(hierarchy)
+        if is_busy(hierarchy) {
+            quiet_since = Instant::now();
+        } else if began.elapsed() > SETTLE
             && let Some(alarm) = alarm_of(&status, name)
         {
             eprintln!("not done: {}", alarm.text);
+            return Ok(1);
+        } else if quiet_since.elapsed() > QUIET {
+            eprintln!("not done: {name} is {}, and nothing more happens: see `mainstay events`", hierarchy.ownership);
             return Ok(1);
         }
         if began.elapsed() > timeout {
@@ -200,5 +208,6 @@ fn is_busy(hierarchy: &HierarchyStatus) -> bool {
 }
 
 fn alarm_of<'a>(status: &'a FullStatus, name: &HierarchyName) -> Option<&'a Alarm> {
-    status.status.alarms.iter().find(|alarm| alarm.hierarchy.as_ref() == Some(name))
+    let elsewhere = status.status.nodes.iter().flat_map(|node| &node.alarms);
+    status.status.alarms.iter().chain(elsewhere).find(|alarm| alarm.hierarchy.as_ref() == Some(name))
 }

@@ -80,6 +80,12 @@ fn render(status: &FullStatus) -> String {
         let since = ago(core.at, raised.since);
         let _ = writeln!(out, "\n{}", alarm(&format!("alarm {} ({since} ago): {}", raised.id, raised.text)));
     }
+    for node in &core.nodes {
+        // Some troubles are seen by both.
+        for raised in node.alarms.iter().filter(|theirs| core.alarms.iter().all(|ours| ours.text != theirs.text)) {
+            let _ = writeln!(out, "\n{}", alarm(&format!("alarm {} on {}: {}", raised.id, node.name, raised.text)));
+        }
+    }
     out
 }
 

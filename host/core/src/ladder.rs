@@ -143,6 +143,7 @@ impl Ladder {
                 self.sees();
                 self.timed_out += 1;
                 if self.timed_out <= policy.recovery.tolerate_timeouts {
+                    self.blind = Some(why);
                     if let Stage::SecondLook(_) = self.stage {
                         self.stage = Stage::Good;
                     }

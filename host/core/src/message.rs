@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::{Claim, ClaimId};
 use crate::names::{HierarchyName, NodeName, PathName, Tag};
 use crate::state::Standing;
-use crate::status::ResourceView;
+use crate::status::{Alarm, ResourceView};
 use crate::time::{Millis, UnixMs};
 
 /// A sign of life. Small, and complete in itself.
@@ -119,6 +119,8 @@ pub struct PeerState {
     pub software: String,
     /// What it knows of each hierarchy.
     pub hierarchies: Vec<HierarchySummary>,
+    /// Its alarms, the oldest, at most so many as people can read.
+    pub alarms: Vec<Alarm>,
 }
 
 /// What a node knows of a hierarchy.

@@ -139,6 +139,8 @@ pub struct NodeStatus {
     pub same_config: Option<bool>,
     /// Each comm path to it.
     pub paths: Vec<PathStatus>,
+    /// The alarms that it has told of. This node's own are [`Status::alarms`].
+    pub alarms: Vec<Alarm>,
 }
 
 /// One comm path to one node.
@@ -248,6 +250,11 @@ pub enum What {
     Started {
         /// Above that of every earlier daemon of this node.
         incarnation: u64,
+    },
+    /// Peers hear another daemon that calls itself as this node does.
+    Doubled {
+        /// Who hears it.
+        teller: NodeName,
     },
     /// The journal was damaged.
     JournalDamaged,
@@ -364,6 +371,10 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { .. } => f.write_str("the daemon of this node has started"),
+            Self::Doubled { teller } => write!(
+                f,
+                "{teller} hears another daemon that calls itself as this node does: is a node name used twice, or a machine cloned? Stop one of them at once: both may bring the same in service"
+            ),
             Self::JournalDamaged => {
                 f.write_str("the journal is damaged: who owns what is not known until the others answer")
             }

@@ -289,6 +289,7 @@ fn outcome(outcome: runtime::Outcome) -> Outcome {
                 health,
                 unmonitored: says("monitored", "false"),
                 concurrent: says("concurrent", "true"),
+                timed_out: says("timed-out", "true"),
                 code: report.code,
                 summary: report.summary,
             })

@@ -147,6 +147,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Driver { node, journal, told: journal_told, links, calls, events, measures, clock, happenings: queue }.run().await
 }
 
+/// The config has no such node. Starting again does not help.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSuchNode(String);
+
 fn which_node(config: &Config, given: Option<&str>) -> anyhow::Result<NodeName> {
     let nodes = || config.spec.nodes.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let name = match given {
@@ -157,12 +162,15 @@ fn which_node(config: &Config, given: Option<&str>) -> anyhow::Result<NodeName> 
             .into_owned(),
     };
     let found = config.spec.nodes.keys().find(|node| node.as_str() == name).cloned();
-    found.with_context(|| match given {
-        Some(name) => format!("the config has no node `{name}`; its nodes are {}", nodes()),
-        None => format!(
-            "the config has no node with this machine's name, `{name}`; its nodes are {}: say --node NAME",
-            nodes()
-        ),
+    found.ok_or_else(|| {
+        let what = match given {
+            Some(name) => format!("the config has no node `{name}`; its nodes are {}", nodes()),
+            None => format!(
+                "the config has no node with this machine's name, `{name}`; its nodes are {}: say --node NAME",
+                nodes()
+            ),
+        };
+        NoSuchNode(what).into()
     })
 }
 

@@ -8,6 +8,7 @@
 mod scan;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::error::LoadError;
+use crate::error::{LoadError, Subject};
 use crate::kit::Kit;
 use crate::runtime::Runtime;
 use scan::{Fingerprint, Looked, scan};
@@ -252,7 +253,10 @@ impl Watcher {
             if self.is_known(&file, &fingerprint) {
                 continue;
             }
-            let loaded = self.runtime.load(&file).await;
+            let loaded = match changeable(&self.dir, &file) {
+                Some(error) => Err(error),
+                None => self.runtime.load(&file).await,
+            };
             changes.extend(lock(&self.shared).enter(&file, fingerprint, loaded));
         }
         changes
@@ -323,4 +327,22 @@ impl Kits {
             }),
         }
     }
+}
+
+/// Whoever may write a kit, or put another in its place, has it do what its resources are granted. What cannot be looked at
+/// is for loading to tell.
+fn changeable(dir: &Path, file: &Path) -> Option<LoadError> {
+    const OTHERS_WRITE: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let mode = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+    let (of_file, of_dir) = (mode(file), mode(dir));
+    let at = if of_file & OTHERS_WRITE != 0 {
+        file
+    } else if of_dir & OTHERS_WRITE != 0 && of_dir & STICKY == 0 {
+        dir
+    } else {
+        return None;
+    };
+    let subject = Subject { file: file.to_owned(), kit: None };
+    Some(LoadError::Changeable { subject, at: at.to_owned() })
 }

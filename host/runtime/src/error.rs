@@ -312,6 +312,14 @@ pub enum LoadError {
         /// Its last words.
         problem: String,
     },
+    /// Everybody may change it.
+    #[error("{subject}: {} may be written by everybody, who could put another kit in its place: chmod o-w {}", .at.display(), .at.display())]
+    Changeable {
+        /// Which file.
+        subject: Subject,
+        /// What may be written: the file, or its directory.
+        at: PathBuf,
+    },
     /// Another file has a kit of this name already.
     #[error("{subject}: a kit of the same name is loaded from {other}; which of the two is meant? Remove one")]
     DuplicateName {
@@ -353,6 +361,7 @@ impl LoadError {
             | Self::Compile { subject, .. }
             | Self::DoesNotFit { subject, .. }
             | Self::CompilerPanic { subject, .. }
+            | Self::Changeable { subject, .. }
             | Self::DuplicateName { subject, .. } => subject,
         }
     }
@@ -387,6 +396,7 @@ impl LoadError {
             Self::Compile { .. } => "compile",
             Self::DoesNotFit { .. } => "does-not-fit",
             Self::CompilerPanic { .. } => "compiler-panic",
+            Self::Changeable { .. } => "changeable",
             Self::DuplicateName { .. } => "duplicate-name",
         }
     }

@@ -226,3 +226,26 @@ async fn watching_ends_with_the_directory() {
     };
     tokio::time::timeout(LIMIT, wait).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_may_change_is_not_loaded() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mut watched = Watched::with(&[]).await;
+    let file = watched.dir.join("null.wasm");
+    let aside = watched.house.path("null.wasm");
+    put("null", &aside);
+    mode(&aside, 0o666);
+    std::fs::rename(&aside, &file).unwrap();
+    let KitChange::Refused(refused) = watched.changed().await else { panic!("it is refused") };
+    let error = refused.error.to_string();
+    assert!(error.contains("null.wasm may be written by everybody") && error.contains("chmod o-w"), "{error}");
+    mode(&file, 0o644);
+    assert!(matches!(watched.changed().await, KitChange::Added(_)));
+    // What is loaded from a directory that everybody may write is looked at when it comes.
+    mode(&watched.dir, 0o777);
+    put("genapp", &watched.dir.join("genapp.wasm"));
+    let KitChange::Refused(refused) = watched.changed().await else { panic!("it is refused") };
+    assert!(refused.error.to_string().contains("kits may be written by everybody"), "{}", refused.error);
+    mode(&watched.dir, 0o755);
+}

@@ -56,8 +56,13 @@ impl Kit for GenApp {
                     Ending::Exited(_) => {
                         Ok(Report { details: error.details, ..Report::failed(error.code, error.message) })
                     }
-                    // Neither says anything about the application: an error is health unknown.
-                    Ending::Signalled(_) | Ending::TimedOut => Err(error),
+                    // A server that hangs does not answer its check either; one slow check is tolerated.
+                    Ending::TimedOut => {
+                        let report = Report { details: error.details, ..Report::unknown(error.code, error.message) };
+                        Ok(report.detail("timed-out", "true"))
+                    }
+                    // It says nothing about the application: an error is health unknown.
+                    Ending::Signalled(_) => Err(error),
                 }
             }
         }

@@ -93,13 +93,20 @@ fn a_quick_check_that_exits_otherwise_means_failed() {
 }
 
 #[test]
-fn a_quick_check_that_does_not_end_says_nothing_about_the_application() {
+fn a_quick_check_that_does_not_end_counts_as_one_that_timed_out() {
     let host = FakeHost::install();
-    for (ending, kind) in [(Ending::TimedOut, ErrorKind::Timeout), (Ending::Signalled(9), ErrorKind::Failed)] {
-        host.program("/app/check", move |_| ended(ending));
-        let error = GenApp::quick_check(&context(&host, json!({ "quick-check": "/app/check" }))).unwrap_err();
-        assert_eq!((error.kind, error.effect), (kind, Effect::None));
-    }
+    host.program("/app/check", |_| ended(Ending::TimedOut));
+    let report = GenApp::quick_check(&context(&host, json!({ "quick-check": "/app/check" }))).unwrap();
+    assert_eq!((report.health, report.code.as_str()), (Health::Unknown, "timeout"));
+    assert_eq!(detail(&report.details, "timed-out"), Some("true"));
+}
+
+#[test]
+fn a_quick_check_that_is_killed_says_nothing_about_the_application() {
+    let host = FakeHost::install();
+    host.program("/app/check", |_| ended(Ending::Signalled(9)));
+    let error = GenApp::quick_check(&context(&host, json!({ "quick-check": "/app/check" }))).unwrap_err();
+    assert_eq!((error.kind, error.effect), (ErrorKind::Failed, Effect::None));
 }
 
 #[test]

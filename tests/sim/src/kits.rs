@@ -154,7 +154,14 @@ impl App {
 }
 
 fn report(health: Health, summary: &str, unmonitored: bool) -> CheckReport {
-    CheckReport { health, code: "sim".into(), summary: summary.into(), unmonitored, concurrent: false }
+    CheckReport {
+        health,
+        code: "sim".into(),
+        summary: summary.into(),
+        unmonitored,
+        concurrent: false,
+        timed_out: false,
+    }
 }
 
 fn error(retry: RetryWhere) -> Outcome {

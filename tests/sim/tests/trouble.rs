@@ -437,6 +437,7 @@ fn a_peer_that_says_what_no_peer_says() {
             config_hash: "same".into(),
             software: "sim".into(),
             hierarchies: vec![summary],
+            alarms: Vec::new(),
         };
         a.handle(Input::SessionUp(node("b")), START);
         a.handle(Input::Message(node("b"), PeerMessage::State(state)), START);

@@ -108,6 +108,7 @@ impl Node {
                     kept.insert(kind, alarm);
                 }
                 None => {
+                    self.tell.resources();
                     let what = What::AlarmCleared { id: alarm.id, text: alarm.text };
                     self.event(EventSeverity::Info, hierarchy.clone(), None, what);
                 }
@@ -117,6 +118,7 @@ impl Node {
             if kept.contains_key(&kind) {
                 continue;
             }
+            self.tell.resources();
             self.alarms.count += 1;
             let id = self.alarm_id();
             self.event(

@@ -267,6 +267,7 @@ fn see(outcome: Outcome) -> (Seen, Option<CheckReport>) {
             let seen = match report.health {
                 Health::Healthy | Health::Degraded => Seen::Good,
                 Health::Stopped | Health::Failed => Seen::Bad(report.summary.clone()),
+                Health::Unknown if report.timed_out => Seen::TimedOut(report.summary.clone()),
                 Health::Unknown => Seen::CannotTell(report.summary.clone()),
             };
             (seen, Some(report))

@@ -122,6 +122,9 @@ impl Node {
         if !self.is_owner(h) || !matches!(self.durable(h).intent, Intent::Serve(_)) {
             return next;
         }
+        if let Some(at) = self.timers.get(Timer::Again { hierarchy: h }).filter(|_| self.is_hopeless(h, r)) {
+            next.push(alloc::format!("it is tried again in {}", at.since(self.now.monotonic)));
+        }
         if self.is_hopeless(h, r) {
             next.push(alloc::format!(
                 "failover, as soon as it is allowed and a node is ready; or correct what is wrong, then: mainstay in-service {}",

@@ -17,6 +17,9 @@ use crate::status::{EventSeverity, Reach, WAITING_FOR_OPERATOR, What};
 /// Every so many refreshes say everything; the others leave out the resources.
 const FULL_REFRESH: u64 = 6;
 
+/// Alarms that a peer is told of, at the most: for people who look there.
+const ALARMS_TOLD_MAX: usize = 50;
+
 /// What has changed that peers have not been told.
 #[derive(Debug, Default)]
 pub(super) struct Tell {
@@ -82,6 +85,7 @@ impl Node {
         }
         self.messages += 1;
         let hierarchies = self.members().into_iter().map(|h| self.summary(h, with_resources)).collect();
+        let alarms = self.alarms().into_iter().take(ALARMS_TOLD_MAX).collect();
         let peer = &self.peers[peer];
         let state = PeerState {
             cluster: self.cluster.clone(),
@@ -92,6 +96,7 @@ impl Node {
             config_hash: self.config_hash.clone(),
             software: self.software.clone(),
             hierarchies,
+            alarms,
         };
         self.outputs.push_back(Output::Send(self.recorded, peer.name.clone(), PeerMessage::State(state)));
     }
@@ -372,7 +377,13 @@ impl Node {
                 summary.resources = earlier.and_then(|earlier| earlier.resources.clone());
             }
         }
-        if state.heard > self.state.incarnation {
+        let teller = self.peers[peer].name.clone();
+        if state.heard > self.state.incarnation && self.caught_up {
+            if !core::mem::replace(&mut self.doubled, true) {
+                self.event(EventSeverity::Alarm, None, None, What::Doubled { teller });
+            }
+        } else if state.heard > self.state.incarnation {
+            self.caught_up = true;
             // It has heard of a daemon that this journal has lost, and that had a clock ahead of this one. It would take
             // what this one says for stale for as long.
             let boot = self.state.boot.clone();

@@ -150,6 +150,9 @@ pub struct CheckReport {
     pub unmonitored: bool,
     /// Healthy here says nothing about being in service (`concurrent = true` in the details).
     pub concurrent: bool,
+    /// What was looked at did not answer in time, so health is unknown: it counts as a check that timed out
+    /// (`timed-out = true` in the details).
+    pub timed_out: bool,
 }
 
 /// What a recovery came to.

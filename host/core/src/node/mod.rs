@@ -107,6 +107,10 @@ pub struct Node {
     seed: u64,
     now: Now,
     stopped: bool,
+    /// It had to count from higher up, because peers knew of a newer daemon.
+    caught_up: bool,
+    /// Peers know of a newer daemon again: another one calls itself as this node does.
+    doubled: bool,
 
     state: State,
     recorded: RecordNumber,
@@ -175,6 +179,8 @@ impl Node {
             seed,
             now,
             stopped: false,
+            caught_up: false,
+            doubled: false,
             state: recovered,
             recorded: RecordNumber::default(),
             hierarchies,
@@ -337,6 +343,7 @@ impl Node {
             Timer::Gossip => self.tell.now(),
             Timer::Ask { id } => self.ask_unanswered(id),
             Timer::Check { hierarchy, resource } => self.check_due(hierarchy, resource, due),
+            Timer::Again { hierarchy } => self.again_due(hierarchy),
             Timer::Retry { hierarchy, resource } => self.retry_due(hierarchy, resource),
         }
     }

@@ -409,6 +409,9 @@ impl Node {
         if !ours {
             // What would bring something in service has no place here any more.
             self.cancel_all_but(h, OperationKind::Remove);
+        } else if self.is_owner(h) {
+            // What was found running here is where it belongs.
+            self.local_mut(h).resources.iter_mut().for_each(|resource| resource.violation = None);
         }
         let local = self.local_mut(h);
         local.attempted = false;

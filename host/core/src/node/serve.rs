@@ -169,10 +169,34 @@ impl Node {
                     self.event_of(EventSeverity::Info, h, None, What::InService);
                 }
             }
+            (Goal::InService, Intent::Serve(_)) => self.try_again_later(h),
             // Whatever else was wanted and is not in service yet comes next.
             (Goal::Without(_), Intent::Serve(_)) => self.local_mut(h).attempted = false,
             (Goal::DependentsRestarted(_), Intent::Serve(_)) if complete => self.local_mut(h).attempted = false,
             (Goal::InService | Goal::OutOfService | Goal::Without(_) | Goal::DependentsRestarted(_), _) => {}
+        }
+    }
+
+    /// What is in the way may go by itself (a server that is down): while nobody does anything about it, it is tried again
+    /// once in a window of local recovery.
+    fn try_again_later(&mut self, h: HierarchyIndex) {
+        let hierarchy = &self.local(h).hierarchy;
+        let windows =
+            hierarchy.resources().filter(|r| self.is_hopeless(h, *r)).map(|r| hierarchy.resource(r).recovery.window);
+        if let Some(window) = windows.min() {
+            self.timers.set(Timer::Again { hierarchy: h }, self.now.monotonic + window);
+        }
+    }
+
+    pub(super) fn again_due(&mut self, h: HierarchyIndex) {
+        let serves = self.is_owner(h) && matches!(self.durable(h).intent, Intent::Serve(_));
+        let failed = self.local(h).hierarchy.resources().any(|r| {
+            let resource = self.durable_resource(h, r);
+            resource.presence != Presence::In && resource.failure.is_some()
+        });
+        if serves && failed && self.local(h).running.is_none() {
+            self.local_mut(h).attempted = false;
+            self.touch(h);
         }
     }
 

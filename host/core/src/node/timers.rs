@@ -54,6 +54,11 @@ pub enum Timer {
         /// Which resource.
         resource: ResourceIndex,
     },
+    /// What could not be brought in service, and nowhere else either, is tried again.
+    Again {
+        /// Of which hierarchy.
+        hierarchy: HierarchyIndex,
+    },
     /// An operation that failed is tried again.
     Retry {
         /// Of which hierarchy.
@@ -73,6 +78,7 @@ impl fmt::Display for Timer {
             Self::Gossip => "peers are told of changed states",
             Self::Ask { .. } => "a peer should have answered",
             Self::Check { .. } => "a check is due",
+            Self::Again { .. } => "what failed is tried again",
             Self::Retry { .. } => "an operation is tried again",
         })
     }

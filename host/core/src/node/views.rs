@@ -231,6 +231,7 @@ impl Node {
                 last_heard: None,
                 same_config: None,
                 paths: Vec::new(),
+                alarms: Vec::new(),
             };
         };
         let known = &self.peers[peer];
@@ -245,6 +246,12 @@ impl Node {
             last_heard: known.last_heard(),
             same_config: self.same_config(peer),
             paths: self.paths.iter().zip(&known.links).map(path).collect(),
+            // What one that is not heard any more has told may not be so any more.
+            alarms: known
+                .state
+                .as_ref()
+                .filter(|_| known.is_alive())
+                .map_or_else(Vec::new, |state| state.alarms.clone()),
         }
     }
 

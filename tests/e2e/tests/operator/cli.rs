@@ -23,8 +23,10 @@ fn status_as_people_read_it() {
     cluster.start_all();
     cluster.wait_until_they_talk();
     cluster.wait_until_served_by("a");
-    cluster
-        .wait_for("a", "b to have told", |status| status.state("db", "b") == "OSU" && status.state("db", "a") == "ISP");
+    cluster.wait_for("a", "b to have told", |status| {
+        let standby = |tag| status.reason(tag, "b") == "standby: a owns it";
+        standby("web") && standby("db") && status.state("db", "a") == "ISP"
+    });
     let shown = cluster.node("a").mainstay(&["status"]).ok();
     let dir = cluster.node("a").folder().path().display().to_string();
     let version = mainstay(["--version"]).ok().trim().replace("mainstay ", "");
@@ -58,7 +60,7 @@ fn status_as_programs_read_it() {
     let top = "alarms at cluster hierarchies host node nodes software";
     assert_eq!(sorted(keys(&status)), top);
     let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "b").unwrap();
-    assert_eq!(sorted(keys(node)), "last_heard name paths reach same_config");
+    assert_eq!(sorted(keys(node)), "alarms last_heard name paths reach same_config");
     assert_eq!((&node["reach"], &node["same_config"]), (&"alive".into(), &true.into()));
     assert_eq!(sorted(keys(&node["paths"][0])), "alive last_heard name");
     let hierarchy = &status["hierarchies"][0];
@@ -201,7 +203,7 @@ fn wrong_usage() {
     }
     assert!(mainstay(["--version"]).ok().starts_with("mainstay 0."));
     let filter = mainstay(["run", "--log", "loud=very"]);
-    filter.fails_with(1, &["--log loud=very"]);
+    filter.fails_with(2, &["--log loud=very"]);
 }
 
 /// No daemon: an error that says where it was looked for.

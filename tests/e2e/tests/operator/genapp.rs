@@ -193,6 +193,23 @@ fn exit_codes_mean_what_the_params_say() {
     cluster.wait_for("a", "web to be well again", |status| status.state("web", "a") == "ISP");
 }
 
+/// A server that hangs lets its check hang: one or two are tolerated, then it is repaired.
+#[test]
+fn a_server_that_hangs_is_repaired() {
+    let programs = ["restore", "remove", "quick-check", "recover"];
+    let (mut cluster, app) = one(&programs, "timeouts = { quick-check = \"1s\" }");
+    cluster.start_all();
+    let web = app.on("a");
+    cluster.wait_for("a", "web to serve", |status| status.state("web", "a") == "ISP");
+    web.knob("quick-check", "sleep 60");
+    web.wait_for_begin("recover", 0);
+    let said = cluster.node("a").mainstay(&["events"]).ok();
+    assert!(said.contains("did not end within"), "{said}");
+    assert!(web.begun("quick-check") >= 3, "two are tolerated");
+    web.unknob("quick-check");
+    cluster.wait_for("a", "web to be well again", |status| status.state("web", "a") == "ISP");
+}
+
 /// A check that hangs is ended, and says nothing about the application: it is not repaired, let alone given up.
 #[test]
 fn a_check_that_hangs_does_not_count_as_failed() {
