@@ -6,7 +6,7 @@ use crate::command::{Completed, Request};
 use crate::log::Level;
 use crate::net::Tls;
 use crate::testing::{Call, Host, Line, installed};
-use crate::{Details, Fault};
+use crate::{Details, Fault, FaultKind};
 
 pub(crate) fn log_emit(level: Level, message: &str, fields: &Details) {
     let line = Line { level, message: message.to_owned(), fields: fields.clone() };
@@ -81,22 +81,37 @@ impl Tcp {
     }
 
     pub(crate) fn start_tls(&self, tls: &Tls, timeout_ms: u32) -> Result<(), Fault> {
-        self.host.record(Call::TcpStartTls { tls: tls.clone(), timeout_ms })?;
-        self.host.tcp_start_tls(self.id, tls)
+        self.attempt(Call::TcpStartTls { tls: tls.clone(), timeout_ms }, |host| host.tcp_start_tls(self.id, tls))
     }
 
     pub(crate) fn write(&self, data: &[u8], timeout_ms: u32) -> Result<(), Fault> {
-        self.host.record(Call::TcpWrite { data: data.to_vec(), timeout_ms })?;
-        self.host.tcp_write(self.id, data)
+        self.attempt(Call::TcpWrite { data: data.to_vec(), timeout_ms }, |host| host.tcp_write(self.id, data))
     }
 
     pub(crate) fn read(&self, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
-        self.host.record(Call::TcpRead { max, timeout_ms })?;
-        self.host.tcp_read(self.id, max, timeout_ms)
+        let read = self.host.record(Call::TcpRead { max, timeout_ms });
+        let read = read.and_then(|()| self.host.tcp_read(self.id, max, timeout_ms));
+        // After these nothing is lost, and it may be tried again.
+        if read.as_ref().is_err_and(|fault| !matches!(fault.kind, FaultKind::Timeout | FaultKind::Invalid)) {
+            self.host.tcp_broke(self.id);
+        }
+        read
     }
 
     pub(crate) fn finish(&self) -> Result<(), Fault> {
-        self.host.record(Call::TcpFinish)
+        self.attempt(Call::TcpFinish, |host| host.tcp_finish(self.id))
+    }
+
+    /// After any fault the connection is dead.
+    fn attempt(&self, call: Call, operation: impl FnOnce(&Host) -> Result<(), Fault>) -> Result<(), Fault> {
+        let done = self.host.record(call).and_then(|()| operation(&self.host));
+        done.inspect_err(|_| self.host.tcp_broke(self.id))
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        self.host.close();
     }
 }
 
@@ -127,6 +142,12 @@ impl Udp {
     pub(crate) fn receive(&self, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
         self.host.record(Call::UdpReceive { max, timeout_ms })?;
         self.host.udp_receive(self.id, max, timeout_ms)
+    }
+}
+
+impl Drop for Udp {
+    fn drop(&mut self) {
+        self.host.close();
     }
 }
 

@@ -1,12 +1,14 @@
 //! The state behind a [`super::FakeHost`], and what each capability does to it.
 //!
-//! It keeps to the contract where a kit could lean on a difference: limits, keys, denied by default,
-//! a sleep beyond the budget ends the call (here: a panic, as there is no call to drop).
+//! It keeps to the contract where a kit could lean on a difference: limits, keys, denied by default, the codes
+//! of faults, a connection that is dead after one; a sleep beyond the budget ends the call (here: a panic, as
+//! there is no call to drop).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use super::refusals::{self, dead, denied};
 use super::{Answer, Call, Line, Operation};
 use crate::command::{Completed, Request};
 use crate::net::Tls;
@@ -14,8 +16,6 @@ use crate::{Fault, FaultKind};
 
 /// What the store holds at most, keys and values together, in bytes (`wit/store.wit`).
 const STORE_BYTES_MAX: usize = 64 * 1024;
-/// The longest key, in bytes (`wit/store.wit`).
-const KEY_BYTES_MAX: usize = 64;
 /// The most random bytes one call gives (`wit/random.wit`); more is a trap.
 const RANDOM_BYTES_MAX: u32 = 64 * 1024;
 /// What a call may take unless the test says otherwise, in ms.
@@ -28,13 +28,30 @@ type Program = dyn FnMut(&Request) -> Result<Completed, Fault>;
 type TcpPeer = dyn FnMut(&mut Vec<u8>) -> Answer;
 type UdpPeer = dyn FnMut(&[u8]) -> Answer;
 
+struct TcpListener {
+    greeting: Answer,
+    peer: Shared<TcpPeer>,
+}
+
 struct TcpConnection {
     peer: Shared<TcpPeer>,
     written: Vec<u8>,
     readable: VecDeque<u8>,
+    /// By the peer.
     closed: bool,
+    /// By the kit, for writing.
+    finished: bool,
+    secured: bool,
     dead: bool,
     fault: Option<Fault>,
+}
+
+impl TcpConnection {
+    fn take(&mut self, answer: Answer) {
+        self.readable.extend(answer.pieces.into_iter().flatten());
+        self.closed |= answer.close;
+        self.fault = answer.fault.or(self.fault.take());
+    }
 }
 
 struct UdpSocket {
@@ -47,10 +64,11 @@ struct State {
     calls: Vec<Call>,
     injected: Vec<(Operation, Fault)>,
     programs: BTreeMap<String, Shared<Program>>,
-    tcp_peers: BTreeMap<(String, u16), Shared<TcpPeer>>,
+    tcp_peers: BTreeMap<(String, u16), TcpListener>,
     udp_peers: BTreeMap<(String, u16), Shared<UdpPeer>>,
     tcp: Vec<TcpConnection>,
     udp: Vec<UdpSocket>,
+    sockets_open: usize,
     tcp_read_max: usize,
     secrets: BTreeMap<String, Vec<u8>>,
     store: BTreeMap<String, Vec<u8>>,
@@ -65,10 +83,6 @@ pub(crate) struct Host {
     state: RefCell<State>,
 }
 
-fn denied(what: impl std::fmt::Display) -> Fault {
-    Fault::new(FaultKind::Denied, "not-granted", format!("{what} is not granted: the test defines no such thing"))
-}
-
 impl Host {
     pub(super) fn new() -> Self {
         Self {
@@ -80,6 +94,7 @@ impl Host {
                 udp_peers: BTreeMap::new(),
                 tcp: Vec::new(),
                 udp: Vec::new(),
+                sockets_open: 0,
                 tcp_read_max: usize::MAX,
                 secrets: BTreeMap::new(),
                 store: BTreeMap::new(),
@@ -198,8 +213,10 @@ impl Host {
 
     pub(crate) fn run(&self, request: &Request) -> Result<Completed, Fault> {
         self.record(Call::CommandRun(request.clone()))?;
+        refusals::command_size(request)?;
         let program = self.state.borrow().programs.get(&request.program).map(Rc::clone);
         let program = program.ok_or_else(|| denied(format_args!("the program {}", request.program)))?;
+        refusals::command(request)?;
         let completed = (program.borrow_mut())(request)?;
         self.advance_ms(u64::from(completed.duration_ms));
         Ok(completed)
@@ -207,8 +224,9 @@ impl Host {
 
     // Peers.
 
-    pub(super) fn define_tcp(&self, host: &str, port: u16, peer: Box<TcpPeer>) {
-        self.state.borrow_mut().tcp_peers.insert((host.to_owned(), port), Rc::new(RefCell::new(peer)));
+    pub(super) fn define_tcp(&self, host: &str, port: u16, greeting: Answer, peer: Box<TcpPeer>) {
+        let listener = TcpListener { greeting, peer: Rc::new(RefCell::new(peer)) };
+        self.state.borrow_mut().tcp_peers.insert((host.to_owned(), port), listener);
     }
 
     pub(super) fn define_udp(&self, host: &str, port: u16, peer: Box<UdpPeer>) {
@@ -222,37 +240,56 @@ impl Host {
 
     pub(crate) fn tcp_open(&self, host: &str, port: u16) -> Result<usize, Fault> {
         let mut state = self.state.borrow_mut();
-        let peer = state.tcp_peers.get(&(host.to_owned(), port)).map(Rc::clone);
-        let peer = peer.ok_or_else(|| denied(format_args!("TCP to {host}:{port}")))?;
-        state.tcp.push(TcpConnection {
-            peer,
+        let listener = state.tcp_peers.get(&(host.to_owned(), port));
+        let listener = listener.ok_or_else(|| denied(format_args!("TCP to {host}:{port}")))?;
+        refusals::sockets(state.sockets_open)?;
+        let mut connection = TcpConnection {
+            peer: Rc::clone(&listener.peer),
             written: Vec::new(),
             readable: VecDeque::new(),
             closed: false,
+            finished: false,
+            secured: false,
             dead: false,
             fault: None,
-        });
+        };
+        connection.take(listener.greeting.clone());
+        state.tcp.push(connection);
+        state.sockets_open += 1;
         Ok(state.tcp.len() - 1)
+    }
+
+    /// After this fault the connection cannot be used any more.
+    pub(crate) fn tcp_broke(&self, id: usize) {
+        self.state.borrow_mut().tcp[id].dead = true;
     }
 
     pub(crate) fn tcp_start_tls(&self, id: usize, tls: &Tls) -> Result<(), Fault> {
         let mut state = self.state.borrow_mut();
-        for name in [&tls.trust, &tls.identity].into_iter().flatten() {
-            if !state.secrets.contains_key(name) {
-                state.tcp[id].dead = true;
-                return Err(denied(format_args!("the secret {name}")));
-            }
+        let connection = &mut state.tcp[id];
+        if connection.dead {
+            return Err(dead());
         }
-        Ok(())
+        if std::mem::replace(&mut connection.secured, true) {
+            return Err(refusals::tls_already());
+        }
+        for name in [&tls.trust, &tls.identity].into_iter().flatten() {
+            let value = state.secrets.get(name).ok_or_else(|| denied(format_args!("the secret {name}")))?;
+            refusals::secret(name, value)?;
+        }
+        refusals::server_name(&tls.server_name)
     }
 
     pub(crate) fn tcp_write(&self, id: usize, data: &[u8]) -> Result<(), Fault> {
         let (peer, mut written) = {
             let mut state = self.state.borrow_mut();
             let connection = &mut state.tcp[id];
-            if connection.closed || connection.dead {
-                connection.dead = true;
-                return Err(Fault::new(FaultKind::Closed, "closed", "the peer has closed the connection"));
+            if connection.dead {
+                return Err(dead());
+            }
+            refusals::write(data)?;
+            if connection.closed || connection.finished {
+                return Err(refusals::broken());
             }
             connection.written.extend_from_slice(data);
             (Rc::clone(&connection.peer), std::mem::take(&mut connection.written))
@@ -262,18 +299,17 @@ impl Host {
         let mut state = self.state.borrow_mut();
         let connection = &mut state.tcp[id];
         connection.written = written;
-        connection.readable.extend(answer.pieces.into_iter().flatten());
-        connection.closed |= answer.close;
-        connection.fault = answer.fault.or(connection.fault.take());
+        connection.take(answer);
         Ok(())
     }
 
     pub(crate) fn tcp_read(&self, id: usize, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
+        refusals::read(max)?;
         let mut state = self.state.borrow_mut();
-        let most = state.tcp_read_max.min(max as usize);
+        let most = state.tcp_read_max.min(max.min(refusals::READ_BYTES_MAX) as usize);
         let connection = &mut state.tcp[id];
         if connection.dead {
-            return Err(Fault::new(FaultKind::Closed, "closed", "the connection is dead after an earlier fault"));
+            return Err(dead());
         }
         if !connection.readable.is_empty() {
             let count = most.min(connection.readable.len());
@@ -287,18 +323,30 @@ impl Host {
         }
         drop(state);
         self.advance_ms(u64::from(timeout_ms));
-        Err(Fault::new(FaultKind::Timeout, "read-timeout", format!("nothing came within {timeout_ms} ms")))
+        Err(refusals::timeout(timeout_ms))
+    }
+
+    pub(crate) fn tcp_finish(&self, id: usize) -> Result<(), Fault> {
+        let connection = &mut self.state.borrow_mut().tcp[id];
+        if connection.dead {
+            return Err(dead());
+        }
+        connection.finished = true;
+        Ok(())
     }
 
     pub(crate) fn udp_open(&self, host: &str, port: u16) -> Result<usize, Fault> {
         let mut state = self.state.borrow_mut();
         let peer = state.udp_peers.get(&(host.to_owned(), port)).map(Rc::clone);
         let peer = peer.ok_or_else(|| denied(format_args!("UDP to {host}:{port}")))?;
+        refusals::sockets(state.sockets_open)?;
         state.udp.push(UdpSocket { peer, readable: VecDeque::new(), fault: None });
+        state.sockets_open += 1;
         Ok(state.udp.len() - 1)
     }
 
     pub(crate) fn udp_send(&self, id: usize, data: &[u8]) -> Result<(), Fault> {
+        refusals::datagram(data)?;
         let peer = Rc::clone(&self.state.borrow().udp[id].peer);
         let answer = (peer.borrow_mut())(data);
         let mut state = self.state.borrow_mut();
@@ -312,13 +360,7 @@ impl Host {
         let mut state = self.state.borrow_mut();
         let socket = &mut state.udp[id];
         if let Some(datagram) = socket.readable.pop_front() {
-            if datagram.len() > max as usize {
-                return Err(Fault::new(
-                    FaultKind::Limit,
-                    "datagram-too-long",
-                    format!("a datagram of {} bytes came, at most {max} were asked for", datagram.len()),
-                ));
-            }
+            refusals::received(&datagram, max.min(refusals::DATAGRAM_BYTES_MAX))?;
             return Ok(datagram);
         }
         if let Some(fault) = socket.fault.take() {
@@ -326,7 +368,12 @@ impl Host {
         }
         drop(state);
         self.advance_ms(u64::from(timeout_ms));
-        Err(Fault::new(FaultKind::Timeout, "receive-timeout", format!("nothing came within {timeout_ms} ms")))
+        Err(refusals::timeout(timeout_ms))
+    }
+
+    /// A socket was closed.
+    pub(crate) fn close(&self) {
+        self.state.borrow_mut().sockets_open -= 1;
     }
 
     // Secrets and the store.
@@ -336,7 +383,10 @@ impl Host {
     }
 
     pub(crate) fn secret(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        self.state.borrow().secrets.get(name).cloned().ok_or_else(|| denied(format_args!("the secret {name}")))
+        let value = self.state.borrow().secrets.get(name).cloned();
+        let value = value.ok_or_else(|| denied(format_args!("the secret {name}")))?;
+        refusals::secret(name, &value)?;
+        Ok(value)
     }
 
     pub(super) fn define_stored(&self, key: &str, value: Vec<u8>) {
@@ -348,12 +398,12 @@ impl Host {
     }
 
     pub(crate) fn store_get(&self, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-        check_key(key)?;
+        refusals::key(key)?;
         Ok(self.stored(key))
     }
 
     pub(crate) fn store_put(&self, key: &str, value: &[u8]) -> Result<(), Fault> {
-        check_key(key)?;
+        refusals::key(key)?;
         let mut state = self.state.borrow_mut();
         let others: usize =
             state.store.iter().filter(|(name, _)| *name != key).map(|(name, value)| name.len() + value.len()).sum();
@@ -370,7 +420,7 @@ impl Host {
     }
 
     pub(crate) fn store_delete(&self, key: &str) -> Result<(), Fault> {
-        check_key(key)?;
+        refusals::key(key)?;
         self.state.borrow_mut().store.remove(key);
         Ok(())
     }
@@ -378,12 +428,4 @@ impl Host {
     pub(crate) fn store_keys(&self) -> Vec<String> {
         self.state.borrow().store.keys().cloned().collect()
     }
-}
-
-fn check_key(key: &str) -> Result<(), Fault> {
-    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'.' || c == b'-';
-    if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(allowed) {
-        return Err(Fault::new(FaultKind::Invalid, "key", format!("{key:?} is no key: [a-z0-9.-]{{1,64}}")));
-    }
-    Ok(())
 }

@@ -19,6 +19,7 @@
 
 mod host;
 mod peers;
+mod refusals;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -244,8 +245,34 @@ impl FakeHost {
 
     /// A granted TCP peer. `answer` gets what was written and not taken yet, on each write: it removes what it
     /// understood and says what comes back.
-    pub fn tcp<R: Into<Answer>>(&self, host: &str, port: u16, mut answer: impl FnMut(&mut Vec<u8>) -> R + 'static) {
-        self.host.define_tcp(host, port, Box::new(move |data| answer(data).into()));
+    pub fn tcp<R: Into<Answer>>(&self, host: &str, port: u16, answer: impl FnMut(&mut Vec<u8>) -> R + 'static) {
+        self.tcp_greeting(host, port, (), answer);
+    }
+
+    /// A granted TCP peer that speaks first, as a mail server does: `greeting` can be read as soon as there is a
+    /// connection, and again on each. `answer` is as with [`FakeHost::tcp`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mainstay_sdk::net::Tcp;
+    /// use mainstay_sdk::testing::{Answer, FakeHost};
+    ///
+    /// let host = FakeHost::install();
+    /// host.tcp_greeting("mail.example.org", 25, b"220 ready\r\n".to_vec(), |written: &mut Vec<u8>| {
+    ///     (written.split_off(0) == b"QUIT\r\n").then(|| b"221 bye\r\n".to_vec())
+    /// });
+    /// host.tcp_greeting("busy.example.org", 25, Answer::bytes("421 busy\r\n").then_close(), |_: &mut Vec<u8>| ());
+    /// let tcp = Tcp::connect("mail.example.org", 25, Duration::from_secs(5)).unwrap();
+    /// assert_eq!(tcp.read(100, Duration::from_secs(5)).unwrap(), b"220 ready\r\n");
+    /// ```
+    pub fn tcp_greeting<R: Into<Answer>>(
+        &self,
+        host: &str,
+        port: u16,
+        greeting: impl Into<Answer>,
+        mut answer: impl FnMut(&mut Vec<u8>) -> R + 'static,
+    ) {
+        self.host.define_tcp(host, port, greeting.into(), Box::new(move |data| answer(data).into()));
     }
 
     /// A granted UDP peer: what it answers to each datagram.
@@ -296,7 +323,8 @@ impl FakeHost {
     }
 
     /// The next call of `operation` fails like this; several queue up. Operations that cannot fail
-    /// ([`Operation::LogEmit`], clock, random) are refused.
+    /// ([`Operation::LogEmit`], clock, random) are refused. The kinds and codes that a host says are listed in
+    /// `docs/reference/kit-faults.md`.
     ///
     /// # Panics
     /// For an operation that cannot fail.

@@ -38,7 +38,7 @@ impl Answer {
         self
     }
 
-    /// After that reading fails like this, once.
+    /// After that reading fails like this, once; a TCP connection is dead then, unless it is a timeout.
     #[must_use]
     pub fn then_fault(mut self, fault: Fault) -> Self {
         self.fault = Some(fault);
