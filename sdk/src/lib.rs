@@ -154,16 +154,17 @@ fn ms(time: std::time::Duration) -> u32 {
 /// ```text
 /// mainstay_sdk::export_kit!(MyKit);
 /// mainstay_sdk::export_kit!(MyKit, needs: [net: "asks the name server", secret: "signs what it asks"]);
-/// mainstay_sdk::export_kit!(MyKit, needs: [net: "asks the name server"], optional: [secret: "signs, if it has a key"]);
+/// mainstay_sdk::export_kit!(my::Kit, needs: [net: "asks the name server"], optional: [secret: "signs, if it has a key"]);
 /// mainstay_sdk::export_kit!(MyKit, name: "other-name", needs: [], panics: silent);
 /// ```
 ///
+/// * First the type, or the path to it. The rest in any order, each once at the most.
 /// * Version, description and licence come from the kit's `Cargo.toml`, the name too (without
 ///   `mainstay-kit-` in front) unless given.
 /// * `needs` names every interface the kit calls, with the reason an operator reads. A component that imports
 ///   one it does not name is refused by the host. What only some resources use goes under `optional`: an operator need
-///   not grant it to the others, whose calls to it are denied. `log` is added by itself, because a panic is logged before
-///   it traps; `panics: silent` leaves out both.
+///   not grant it to the others, whose calls to it are denied. `log` is added by itself unless it is named, because a
+///   panic is logged before it traps; `panics: silent` leaves out both.
 /// * Used once in a crate. Natively nothing is exported.
 ///
 /// A need the contract does not know does not compile:
@@ -181,35 +182,65 @@ fn ms(time: std::time::Duration) -> u32 {
 /// ```
 #[macro_export]
 macro_rules! export_kit {
-    ($kit:ident $(, name: $name:literal)? $(, needs: [$($interface:ident: $reason:expr),* $(,)?])?
-        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? , panics: silent $(,)?) => {
-        $crate::__export_kit!($kit, [$($name)?], [$($(($interface, $reason)),*)?], [], [$($(($maybe, $why)),*)?], false);
+    ($kit:path $(, $($said:tt)*)?) => {
+        $crate::__export_kit!(@read [$kit] [] [] [] [] $($($said)*)?);
     };
-    ($kit:ident $(, name: $name:literal)? , needs: [log: $log:expr $(, $interface:ident: $reason:expr)* $(,)?]
-        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? $(,)?) => {
-        $crate::__export_kit!(
-            $kit, [$($name)?], [(log, $log) $(, ($interface, $reason))*], [], [$($(($maybe, $why)),*)?], true
-        );
-    };
-    ($kit:ident $(, name: $name:literal)? $(, needs: [$($interface:ident: $reason:expr),* $(,)?])?
-        $(, optional: [$($maybe:ident: $why:expr),* $(,)?])? $(,)?) => {
-        $crate::__export_kit!(
-            $kit, [$($name)?], [$($(($interface, $reason)),*)?],
-            [("log", "says what the kit does, and what went wrong when it panics")], [$($(($maybe, $why)),*)?], true
-        );
-    };
+    ($($other:tt)*) => { $crate::__export_kit!(@read $($other)*); };
 }
 
-/// What [`export_kit!`] comes to.
+/// What [`export_kit!`] comes to. `@read` takes what is said, part by part, into a place for each: name, needs,
+/// optional needs, panics.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_kit {
-    ($kit:ident, [$($name:literal)?], [$(($interface:ident, $reason:expr)),*], [$($log:expr)?],
-        [$(($maybe:ident, $why:expr)),*], $panics:literal) => {
+    (@read [$kit:path] [] [$($needs:tt)*] [$($optional:tt)*] [$($panics:tt)*] name: $name:literal $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(@read [$kit] [$name] [$($needs)*] [$($optional)*] [$($panics)*] $($($rest)*)?);
+    };
+    (@read [$kit:path] [$($name:literal)?] [] [$($optional:tt)*] [$($panics:tt)*]
+        needs: [$($interface:ident: $reason:expr),* $(,)?] $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(
+            @read [$kit] [$($name)?] [said $(($interface, $reason))*] [$($optional)*] [$($panics)*] $($($rest)*)?
+        );
+    };
+    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [] [$($panics:tt)*]
+        optional: [$($interface:ident: $reason:expr),* $(,)?] $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(
+            @read [$kit] [$($name)?] [$($needs)*] [said $(($interface, $reason))*] [$($panics)*] $($($rest)*)?
+        );
+    };
+    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [] panics: silent $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(@read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [silent] $($($rest)*)?);
+    };
+    (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
+        [$(said $(($maybe:ident, $why:expr))*)?] []) => {
+        $crate::__export_kit!(
+            @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] true
+        );
+    };
+    (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
+        [$(said $(($maybe:ident, $why:expr))*)?] [silent]) => {
+        $crate::__export_kit!(
+            @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] false
+        );
+    };
+    (@read $($other:tt)*) => {
+        ::core::compile_error!(
+            "export_kit! takes the kit's type and then, each once at the most: `name: \"...\"`, `needs: [interface: \"why\", ...]`, \
+             `optional: [interface: \"why\", ...]`, `panics: silent`"
+        );
+    };
+    (@export [$kit:path] [$($name:literal)?] [$(($interface:ident, $reason:expr))*] [$(($maybe:ident, $why:expr))*]
+        $panics:literal) => {
         impl $crate::Described for $kit {
             const NAME: &'static str = $crate::__private::kit_name(::core::concat!($($name)?), ::core::env!("CARGO_PKG_NAME"));
-            const NEEDS: &'static [(&'static str, &'static str)] =
-                &[$((::core::stringify!($interface), $reason),)* $($log)?];
+            const NEEDS: &'static [(&'static str, &'static str)] = {
+                const SAID: &[(&str, &str)] = &[$((::core::stringify!($interface), $reason)),*];
+                const AND_LOG: &[(&str, &str)] =
+                    &[$((::core::stringify!($interface), $reason),)* $crate::__private::LOG_NEED];
+                let log_said = $crate::__private::names(SAID, "log")
+                    || $crate::__private::names(<Self as $crate::Described>::OPTIONAL_NEEDS, "log");
+                if $panics && !log_said { AND_LOG } else { SAID }
+            };
             const OPTIONAL_NEEDS: &'static [(&'static str, &'static str)] = &[$((::core::stringify!($maybe), $why)),*];
             const PANICS_LOGGED: bool = $panics;
             const MANIFEST: $crate::Json = $crate::__private::manifest(&$crate::__private::Parts {
@@ -247,5 +278,5 @@ macro_rules! __export_kit {
 pub mod __private {
     #[cfg(target_arch = "wasm32")]
     pub use crate::export::Exported;
-    pub use crate::manifest::{Parts, kit_name, manifest};
+    pub use crate::manifest::{LOG_NEED, Parts, kit_name, manifest, names};
 }

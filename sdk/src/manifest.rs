@@ -14,6 +14,10 @@ pub const SECTION: &str = "mainstay:kit-manifest";
 /// The contract's interfaces a kit may need.
 const INTERFACES: [&str; 7] = ["log", "clock", "random", "command", "net", "store", "secret"];
 
+/// What is added to the needs of a kit whose panics are logged.
+#[doc(hidden)]
+pub const LOG_NEED: (&str, &str) = ("log", "says what the kit does, and what went wrong when it panics");
+
 /// What a kit is; `export_kit!` writes it.
 pub trait Described {
     /// Its name, as a config says it.
@@ -121,6 +125,20 @@ const fn known(interface: &str) -> bool {
     let mut index = 0;
     while index < INTERFACES.len() {
         if same(INTERFACES[index], interface) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+/// Whether `interface` is among `needs`.
+#[doc(hidden)]
+#[must_use]
+pub const fn names(needs: &[(&str, &str)], interface: &str) -> bool {
+    let mut index = 0;
+    while index < needs.len() {
+        if same(needs[index].0, interface) {
             return true;
         }
         index += 1;
