@@ -15,6 +15,13 @@ use crate::{Error, Json};
 ///
 /// By hand it is for a type that checks more than its shape, as [`Span`] does. The schema is an object
 /// without a `description` of its own; that goes into [`Params::DESCRIPTION`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not something that can be read as params",
+    label = "has no JSON schema",
+    note = "a struct or enum of the kit's own: #[derive(serde::Deserialize, mainstay_sdk::Params)] on it",
+    note = "a length of time: mainstay_sdk::Span instead of std::time::Duration",
+    note = "a number: an integer of 8 to 64 bits or f64; a map: BTreeMap<String, _>; a path or an address: String"
+)]
 pub trait Params {
     /// The schema, without a description at its top.
     const SCHEMA: Json;
