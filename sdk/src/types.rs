@@ -1,7 +1,8 @@
 //! What a kit is told and what it answers: the contract's types (`wit/types.wit`) as Rust types.
 //!
 //! Plain data with constructors that read well. They are the same natively and in a component, so
-//! that kit logic and its tests never see generated bindings.
+//! that kit logic and its tests never see generated bindings. Natively the constructors panic for a
+//! code that is not as the contract wants it.
 
 use std::fmt;
 
@@ -50,6 +51,21 @@ impl<P> Context<P> {
     }
 }
 
+/// A code as the contract wants it, checked where tests run. A component tells what it has: an odd code is better
+/// than a trap in service.
+fn code(code: impl Into<String>) -> String {
+    let code = code.into();
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let of = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        assert!(
+            code.starts_with(|c: char| c.is_ascii_lowercase()) && !code.ends_with('-') && code.bytes().all(of),
+            "{code:?} is no code: programs go by it, so it is in lower case, with hyphens, such as \"not-active\""
+        );
+    }
+    code
+}
+
 fn find<'a>(details: &'a Details, key: &str) -> Option<&'a str> {
     details.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
@@ -84,7 +100,7 @@ pub struct Report {
 
 impl Report {
     fn new(health: Health, code: impl Into<String>, summary: impl Into<String>) -> Self {
-        Self { health, code: code.into(), summary: summary.into(), details: Details::new() }
+        Self { health, code: self::code(code), summary: summary.into(), details: Details::new() }
     }
 
     /// Serves as it should; code `ok`.
@@ -115,7 +131,7 @@ impl Report {
     /// Another code than the constructor's.
     #[must_use]
     pub fn code(mut self, code: impl Into<String>) -> Self {
-        self.code = code.into();
+        self.code = self::code(code);
         self
     }
 
@@ -300,7 +316,7 @@ impl Error {
         let effect = if kind == ErrorKind::InvalidParams { Effect::None } else { Effect::Unknown };
         Self {
             kind,
-            code: code.into(),
+            code: self::code(code),
             message: message.into(),
             retry,
             retry_after_ms: None,
@@ -451,7 +467,7 @@ pub struct Fault {
 impl Fault {
     /// A fault, as a host makes them; kits need it in tests only.
     pub fn new(kind: FaultKind, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { kind, code: code.into(), message: message.into() }
+        Self { kind, code: self::code(code), message: message.into() }
     }
 }
 
