@@ -3,6 +3,10 @@
 //! The whole path goes from the moment a check is due to the moment everything that follows from its outcome is
 //! carried out: the core decides, a task is started, the kit is called in a fresh store, the outcome is told to the core,
 //! its outputs are drained. All sides take turns of many calls, on the same thread of the same process.
+//!
+//! The goal is set against wasmtime as it is pooled by default. mainstay's own settings of the pool make a bare call twice
+//! as quick; that side has no goal, and shows what the rest of the path costs: metering, the core, and handing the call
+//! to another thread and back.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -142,8 +146,7 @@ fn report(times: &Times, has_dummy: bool) -> Report {
             .against("wasmtime, pooled, tuned", Some(times.tuned.median()))
             .goal(Goal::TimesPeerAtMost(TIMES_BARE_MAX)),
         Row::new("check-median-same-settings", whole, UNIT)
-            .against("wasmtime, pooled, mainstay's settings", Some(times.same.median()))
-            .goal(Goal::TimesPeerAtMost(TIMES_BARE_MAX)),
+            .against("wasmtime, pooled, mainstay's settings", Some(times.same.median())),
         Row::new("check-median-on-demand", whole, UNIT).against("wasmtime, on demand", Some(times.on_demand.median())),
         Row::new("check-p99", times.whole.p99(), UNIT).against("wasmtime, pooled, tuned", Some(times.tuned.p99())),
         Row::new("check-agent", whole, UNIT).against(Dummy::NAME, monitor).goal(Goal::CheaperAtLeast(CHEAPER_MIN)),
