@@ -453,6 +453,35 @@ fn a_peer_that_says_what_no_peer_says() {
     assert_eq!(tell(Claim { id: id(1), lineage: Vec::new() }, offered(), failovers), None);
 }
 
+/// A peer knows of a newer daemon once: this journal was lost. Knows it of one again: a node name is used twice. It is told
+/// once, and the two do not go on outdoing each other.
+#[test]
+fn a_node_name_used_twice_is_told() {
+    let mut a = lone(&config(&["a", "b"], ""), &[]);
+    outputs(&mut a);
+    a.handle(Input::SessionUp(node("b")), START);
+    let mut told = Vec::new();
+    for version in 1..20 {
+        let state = PeerState {
+            cluster: "c".into(),
+            from: node("b"),
+            incarnation: 1,
+            version,
+            heard: a.state().incarnation + 1000,
+            config_hash: "same".into(),
+            software: "sim".into(),
+            hierarchies: Vec::new(),
+            alarms: Vec::new(),
+        };
+        a.handle(Input::Message(node("b"), PeerMessage::State(state)), START);
+        told.extend(outputs(&mut a));
+    }
+    let records = told.iter().filter(|output| matches!(output, Output::Persist(..))).count();
+    let said =
+        |output: &&Output| matches!(output, Output::Report(_, event) if event.to_string().contains("another daemon"));
+    assert_eq!((records, told.iter().filter(said).count()), (1, 1), "{told:#?}");
+}
+
 /// O17: a resource that the config lets depend on one that the operator has taken out stays out with it.
 #[test]
 fn a_new_parent_of_what_the_operator_took_out_stays_out() {

@@ -4,9 +4,9 @@
 //! carried out: the core decides, a task is started, the kit is called in a fresh store, the outcome is told to the core,
 //! its outputs are drained. All sides take turns of many calls, on the same thread of the same process.
 //!
-//! The goal is set against wasmtime as it is pooled by default. mainstay's own settings of the pool make a bare call twice
-//! as quick; that side has no goal, and shows what the rest of the path costs: metering, the core, and handing the call
-//! to another thread and back.
+//! The goal is set against wasmtime with a pool that is set up for many short calls. mainstay sets its own pool up so that
+//! a bare call is twice as quick; that side has no goal, and shows what the rest of the path costs: metering, the core,
+//! and handing the call to another thread and back.
 
 use std::path::PathBuf;
 use std::time::Instant;
