@@ -233,7 +233,7 @@ fn which_node_it_is() {
                 .map(Path::to_owned);
         mainstay(args.into_iter().chain(more.iter().map(PathBuf::from)))
     };
-    run(&["--node", "c"]).fails_with(1, &["the config has no node `c`; its nodes are a, b"]);
-    run(&[]).fails_with(1, &["the config has no node with this machine's name", "its nodes are a, b", "--node NAME"]);
+    run(&["--node", "c"]).fails_with(2, &["the config has no node `c`; its nodes are a, b"]);
+    run(&[]).fails_with(2, &["the config has no node with this machine's name", "its nodes are a, b", "--node NAME"]);
     assert!(!dir.join("state").exists());
 }
