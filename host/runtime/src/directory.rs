@@ -8,6 +8,7 @@
 mod scan;
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -330,12 +331,14 @@ impl Kits {
 }
 
 /// Whoever may write a kit, or put another in its place, has it do what its resources are granted. What cannot be looked at
-/// is for loading to tell.
+/// or is no file is for loading to tell.
 fn changeable(dir: &Path, file: &Path) -> Option<LoadError> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
-    let mode = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-    let (of_file, of_dir) = (mode(file), mode(dir));
+    let mode = |path: &Path, is_meant: fn(&Metadata) -> bool| {
+        std::fs::metadata(path).ok().filter(is_meant).map_or(0, |metadata| metadata.permissions().mode())
+    };
+    let (of_file, of_dir) = (mode(file, Metadata::is_file), mode(dir, Metadata::is_dir));
     let at = if of_file & OTHERS_WRITE != 0 {
         file
     } else if of_dir & OTHERS_WRITE != 0 && of_dir & STICKY == 0 {
