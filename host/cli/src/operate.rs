@@ -36,22 +36,24 @@ enum Until {
 pub(crate) async fn in_service(state: &Path, asked: InService) -> anyhow::Result<i32> {
     let client = Client::new(state);
     let request = Request::InService { target: asked.target.clone(), force: asked.force };
-    let (hierarchy, _) = find(&client.status().await?, &asked.target)?;
-    ask(&client, &request, &hierarchy, Until::InService(None), asked.waiting).await
+    let before = client.status().await?;
+    let (hierarchy, _) = find(&before, &asked.target)?;
+    ask(&client, &before, &request, &hierarchy, Until::InService(None), asked.waiting).await
 }
 
 pub(crate) async fn out_of_service(state: &Path, asked: OutOfService) -> anyhow::Result<i32> {
     let client = Client::new(state);
     let request = Request::OutOfService { target: asked.target.clone() };
-    let (hierarchy, tag) = find(&client.status().await?, &asked.target)?;
-    ask(&client, &request, &hierarchy, Until::OutOfService(tag), asked.waiting).await
+    let before = client.status().await?;
+    let (hierarchy, tag) = find(&before, &asked.target)?;
+    ask(&client, &before, &request, &hierarchy, Until::OutOfService(tag), asked.waiting).await
 }
 
 pub(crate) async fn switchover(state: &Path, asked: Switchover) -> anyhow::Result<i32> {
     let client = Client::new(state);
     let (hierarchy, to) = (HierarchyName::new(asked.hierarchy), NodeName::new(asked.to));
     let request = Request::Switchover { hierarchy: hierarchy.clone(), to: to.clone() };
-    ask(&client, &request, &hierarchy, Until::InService(Some(to)), asked.waiting).await
+    ask(&client, &client.status().await?, &request, &hierarchy, Until::InService(Some(to)), asked.waiting).await
 }
 
 pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32> {
@@ -79,7 +81,7 @@ pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32>
     }
     let request = Request::Confirm { alarm: alarm.id.clone(), answers };
     let here = status.status.node.clone();
-    ask(&client, &request, &hierarchy, Until::InService(Some(here)), asked.waiting).await
+    ask(&client, &status, &request, &hierarchy, Until::InService(Some(here)), asked.waiting).await
 }
 
 fn agreed(question: &str) -> anyhow::Result<bool> {
@@ -109,12 +111,12 @@ fn find(status: &FullStatus, target: &str) -> anyhow::Result<(HierarchyName, Opt
 
 async fn ask(
     client: &Client,
+    before: &FullStatus,
     request: &Request,
     hierarchy: &HierarchyName,
     until: Until,
     waiting: Waiting,
 ) -> anyhow::Result<i32> {
-    let before = client.status().await?;
     match client.request(request).await? {
         Answer::Ok(accepted) => say!("{accepted}")?,
         Answer::Refused(why) => {
@@ -125,7 +127,7 @@ async fn ask(
     if waiting.no_wait {
         return Ok(0);
     }
-    watch(client, hierarchy, views(&before, hierarchy), &until, waiting.timeout).await
+    watch(client, hierarchy, views(before, hierarchy), &until, waiting.timeout).await
 }
 
 /// What each resource of a hierarchy is on each node, as it is told.

@@ -377,17 +377,8 @@ impl Node {
                 summary.resources = earlier.and_then(|earlier| earlier.resources.clone());
             }
         }
-        let teller = self.peers[peer].name.clone();
-        if state.heard > self.state.incarnation && self.caught_up {
-            if !core::mem::replace(&mut self.doubled, true) {
-                self.event(EventSeverity::Alarm, None, None, What::Doubled { teller });
-            }
-        } else if state.heard > self.state.incarnation {
-            self.caught_up = true;
-            // It has heard of a daemon that this journal has lost, and that had a clock ahead of this one. It would take
-            // what this one says for stale for as long.
-            let boot = self.state.boot.clone();
-            self.record(Record::Started { incarnation: state.heard.saturating_add(1), boot });
+        if state.heard > self.state.incarnation {
+            self.catch_up(peer, state.heard);
         }
         let knows_us = state.heard == self.state.incarnation;
         if !knows_us {
@@ -404,6 +395,18 @@ impl Node {
             }
         }
         self.touch_all();
+    }
+
+    /// A peer has heard of a daemon that this journal has lost, and that had a clock ahead of this one: it would take what
+    /// this one says for stale for as long. When it is so again, another daemon calls itself as this node does.
+    fn catch_up(&mut self, peer: usize, heard: u64) {
+        if !core::mem::replace(&mut self.caught_up, true) {
+            let boot = self.state.boot.clone();
+            self.record(Record::Started { incarnation: heard.saturating_add(1), boot });
+        } else if !core::mem::replace(&mut self.doubled, true) {
+            let teller = self.peers[peer].name.clone();
+            self.event(EventSeverity::Alarm, None, None, What::Doubled { teller });
+        }
     }
 
     /// Whether the peer's config is the same; none: it has not told.

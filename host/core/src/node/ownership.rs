@@ -68,9 +68,11 @@ impl Node {
         if self.unproven_because(h).is_empty() {
             self.local_mut(h).proven = true;
             self.look_at_what_waited(h);
+            self.mark_all(h);
+        } else if self.is_owner(h) {
+            // What is missing is shown with every resource; a standby, which has no proof, shows nothing of it.
+            self.mark_all(h);
         }
-        // What is missing is shown with every resource.
-        self.mark_all(h);
     }
 
     /// Whether every other node has told this daemon who owns it.

@@ -190,10 +190,7 @@ impl Node {
 
     pub(super) fn again_due(&mut self, h: HierarchyIndex) {
         let serves = self.is_owner(h) && matches!(self.durable(h).intent, Intent::Serve(_));
-        let failed = self.local(h).hierarchy.resources().any(|r| {
-            let resource = self.durable_resource(h, r);
-            resource.presence != Presence::In && resource.failure.is_some()
-        });
+        let failed = self.local(h).hierarchy.resources().any(|r| self.is_not_restored(h, r));
         if serves && failed && self.local(h).running.is_none() {
             self.local_mut(h).attempted = false;
             self.touch(h);
@@ -274,11 +271,14 @@ impl Node {
         self.local(h).hierarchy.resources().find(|r| self.is_hopeless(h, *r))
     }
 
+    fn is_not_restored(&self, h: HierarchyIndex, r: ResourceIndex) -> bool {
+        let durable = self.durable_resource(h, r);
+        durable.presence != Presence::In && durable.failure.is_some()
+    }
+
     /// Past all local help: not brought in service after all attempts, or not repaired.
     pub(super) fn is_hopeless(&self, h: HierarchyIndex, r: ResourceIndex) -> bool {
-        let durable = self.durable_resource(h, r);
-        let not_restored =
-            durable.presence != Presence::In && durable.failure.is_some() && self.resource(h, r).step.is_none();
+        let not_restored = self.is_not_restored(h, r) && self.resource(h, r).step.is_none();
         let not_repaired = matches!(self.resource(h, r).ladder.stage(), Stage::Exhausted(_));
         not_restored || not_repaired
     }
