@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod arbiter;
 pub mod claim;
 pub mod diagnostic;
 pub mod hierarchy;

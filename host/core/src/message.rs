@@ -28,6 +28,9 @@ pub struct Heartbeat {
     pub path: PathName,
     /// Of which daemon of that node.
     pub incarnation: u64,
+    /// The sender misses heartbeats on this path and wants one at once: one that was lost is no sign of death.
+    #[serde(default)]
+    pub asks: bool,
 }
 
 /// A message to one peer, in order within a session.

@@ -181,8 +181,11 @@ impl Driver {
                     self.links.beat(heartbeat);
                     continue;
                 }
+                Output::Knock(..) | Output::Guard(_) => continue,
                 Output::CancelKit(_) => *waiting.held.back().map_or(&RecordNumber(0), |(after, _)| after),
                 Output::Send(after, ..)
+                | Output::Arbiter(after, ..)
+                | Output::Fence(after, ..)
                 | Output::CallKit(after, _)
                 | Output::Report(after, _)
                 | Output::Reply(after, ..) => *after,
@@ -221,7 +224,8 @@ impl Driver {
                     let _ = asked.send(reply);
                 }
             }
-            Output::Persist(..) | Output::Heartbeat(_) => {}
+            Output::Arbiter(..) | Output::Fence(..) => {}
+            Output::Persist(..) | Output::Heartbeat(_) | Output::Knock(..) | Output::Guard(_) => {}
         }
     }
 }

@@ -151,7 +151,14 @@ impl WholePath {
                 Output::CallKit(_, call) => self.calls.start(call),
                 Output::CancelKit(id) => self.calls.cancel(id),
                 Output::Report(_, event) => self.in_service |= matches!(event.what, What::InService),
-                Output::Persist(..) | Output::Heartbeat(_) | Output::Send(..) | Output::Reply(..) => {}
+                Output::Persist(..)
+                | Output::Heartbeat(_)
+                | Output::Send(..)
+                | Output::Reply(..)
+                | Output::Arbiter(..)
+                | Output::Fence(..)
+                | Output::Knock(..)
+                | Output::Guard(_) => {}
             }
         }
     }

@@ -119,6 +119,10 @@ impl Checks {
             | Output::Reply(..)
             | Output::Persist(..)
             | Output::Heartbeat(_)
+            | Output::Arbiter(..)
+            | Output::Fence(..)
+            | Output::Knock(..)
+            | Output::Guard(_)
             | Output::CancelKit(_) => {}
         }
     }

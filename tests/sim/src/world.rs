@@ -567,7 +567,10 @@ impl World {
                     self.cancel(name, call);
                     continue;
                 }
+                Output::Knock(..) | Output::Guard(_) => continue,
                 Output::Send(after, ..)
+                | Output::Arbiter(after, ..)
+                | Output::Fence(after, ..)
                 | Output::CallKit(after, _)
                 | Output::Report(after, _)
                 | Output::Reply(after, ..) => (after, output),
@@ -618,7 +621,14 @@ impl World {
             Output::Reply(_, id, reply) => {
                 self.replies.insert(id, reply);
             }
-            Output::Persist(..) | Output::Heartbeat(_) | Output::CancelKit(_) => unreachable!("carried out at once"),
+            Output::Arbiter(..) | Output::Fence(..) => {}
+            Output::Persist(..)
+            | Output::Heartbeat(_)
+            | Output::CancelKit(_)
+            | Output::Knock(..)
+            | Output::Guard(_) => {
+                unreachable!("carried out at once")
+            }
         }
     }
 

@@ -226,6 +226,7 @@ impl Node {
             to: self.peers[peer].name.clone(),
             path: self.paths[path].0.clone(),
             incarnation: self.state.incarnation,
+            asks: false,
         }));
     }
 

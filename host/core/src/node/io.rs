@@ -8,6 +8,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::timers::HierarchyIndex;
+use crate::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest, ArbiterView};
 use crate::claim::{ClaimId, Epoch};
 use crate::hierarchy::ResourceIndex;
 use crate::message::{Heartbeat, PeerMessage};
@@ -35,6 +36,26 @@ pub enum Input {
     LeftoverGone(Tag),
     /// What is wrong with the kits, params and grants of resources on this node, by tag; replaces what was.
     Unusable(BTreeMap<Tag, String>),
+    /// The arbiter has answered.
+    Arbiter(ArbiterId, ArbiterAnswer),
+    /// Something has changed at the arbiter, unasked: what was seen then. May be late, and may not come at all.
+    ArbiterChanged(ArbiterView),
+    /// A fence command has ended: with success, which is proof that the node cannot act, or not, which proves nothing (O15).
+    FenceEnded(FenceId, Result<String, String>),
+    /// What came of [`Output::Knock`]: whether the node's kernel has answered, by taking the connection or refusing it (O7).
+    Knocked {
+        /// Whose.
+        node: NodeName,
+        /// On which comm path.
+        path: PathName,
+        /// Whether it has.
+        answered: bool,
+    },
+    /// The guardian, which would fence this node in time, is not there any more (O13), or is there again.
+    Guardian {
+        /// Whether it is there.
+        there: bool,
+    },
     /// An operator asks for something.
     Request(RequestId, Request),
     /// The daemon is about to stop; resources stay in service.
@@ -52,6 +73,15 @@ pub enum Output {
     Send(RecordNumber, NodeName, PeerMessage),
     /// Call a kit once the record is durable.
     CallKit(RecordNumber, Call),
+    /// Ask the arbiter once the record is durable.
+    Arbiter(RecordNumber, ArbiterId, ArbiterRequest),
+    /// Run the fence command of this node's config for that peer, once the record is durable (O15).
+    Fence(RecordNumber, FenceId, NodeName),
+    /// Try to connect to this peer on this path, only to see whether its kernel answers (O7). Depends on no record.
+    Knock(NodeName, PathName),
+    /// The guardian fences this node at that time unless told a later one; none: there is nothing to guard (O13). Depends
+    /// on no record, and is carried out before anything that comes after it.
+    Guard(Option<Monotonic>),
     /// End a call. Its outcome still comes, when everything it started is gone.
     CancelKit(CallId),
     /// Tell whoever watches, once the record is durable.
@@ -67,6 +97,10 @@ pub struct RecordNumber(pub u64);
 /// Names a kit call of this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
+
+/// Names a run of a fence command, of this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FenceId(pub u64);
 
 /// Names a request of an operator to this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

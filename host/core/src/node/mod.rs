@@ -40,8 +40,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use io::{
-    Call, CallId, CheckReport, Failure, FaultKind, Health, Input, Operation, Outcome, Output, RecordNumber, Reply,
-    Request, RequestId, RetryWhere, Verdict,
+    Call, CallId, CheckReport, Failure, FaultKind, FenceId, Health, Input, Operation, Outcome, Output, RecordNumber,
+    Reply, Request, RequestId, RetryWhere, Verdict,
 };
 pub use timers::{HierarchyIndex, Timer};
 
@@ -329,6 +329,12 @@ impl Node {
             Input::Outcome(call, outcome) => self.outcome(call, outcome),
             Input::LeftoverGone(tag) => self.leftover_gone(&tag),
             Input::Unusable(unusable) => self.unusable(unusable),
+            // Nothing asks for these yet.
+            Input::Arbiter(..)
+            | Input::ArbiterChanged(_)
+            | Input::FenceEnded(..)
+            | Input::Knocked { .. }
+            | Input::Guardian { .. } => {}
             Input::Request(id, request) => self.request(id, request),
             Input::Stop => self.stop(),
         }

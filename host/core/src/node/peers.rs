@@ -203,7 +203,12 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        let path = |priority| PathSpec { priority, heartbeat_interval: Millis(1000), dead_after_misses: 5 };
+        let path = |priority| PathSpec {
+            priority,
+            heartbeat_interval: Millis(1000),
+            dead_after_misses: 5,
+            hysteresis: Millis(10_000),
+        };
         Peer::new("b".into(), &alloc::vec![("one".into(), path(1)), ("two".into(), path(2))], now(0))
     }
 

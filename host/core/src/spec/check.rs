@@ -19,6 +19,7 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
     tags(index, diagnostics);
     depends_on(spec, index, diagnostics);
     params_on(spec, index, diagnostics);
+    super::silence::together(spec, index, diagnostics);
     if spec.secrets.is_none() {
         for (secret, at) in &index.secrets_wanted {
             diagnostics.error(

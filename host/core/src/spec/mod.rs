@@ -6,6 +6,7 @@
 
 mod check;
 mod read;
+mod silence;
 mod table;
 
 use alloc::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub struct Spec {
     pub insecure: bool,
     /// How long the others wait for a node that left with its resources in service (O9).
     pub hold_time: Millis,
+    /// What decides between nodes that cannot see each other (O12).
+    pub arbiter: Option<ArbiterSpec>,
+    /// What fences this node when its permit ends (O13).
+    pub self_fence: Option<SelfFenceSpec>,
     /// The comm paths.
     pub paths: BTreeMap<PathName, PathSpec>,
     /// The nodes.
@@ -50,6 +55,75 @@ pub struct PathSpec {
     pub heartbeat_interval: Millis,
     /// After so many intervals without one, the path is dead.
     pub dead_after_misses: u32,
+    /// A path that missed a heartbeat is yellow until it has missed none for so long (O8).
+    pub hysteresis: Millis,
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ArbiterSpec {
+    /// `http://host:port` or `https://host:port` of each member.
+    pub endpoints: Vec<String>,
+    /// The directory with `ca.pem`, `client.pem` and `client.key`, for `https`.
+    pub certificates: Option<String>,
+    /// How long a permit is asked for.
+    pub lease: Millis,
+    /// It is renewed this often.
+    pub renew_interval: Millis,
+    /// A request that was not answered for so long has failed.
+    pub request_timeout: Millis,
+    /// So many renewals in a row may fail before the node gives up its permit.
+    pub tries: u32,
+}
+
+/// How much faster or slower than the arbiter's a node's clock may run, in parts of a thousand: quartz is a hundred
+/// times better, and a virtual machine's clock is disciplined by its host.
+pub const CLOCK_DRIFT_PERMILLE: u64 = 10;
+
+impl ArbiterSpec {
+    /// What is taken off a lease for clocks that do not run alike.
+    #[must_use]
+    pub fn drift(lease: Millis) -> Millis {
+        Millis(lease.0 * CLOCK_DRIFT_PERMILLE / 1000)
+    }
+
+    /// From when a renewal was sent that was the last to succeed: when a node without an answer gives up.
+    #[must_use]
+    pub fn gives_up_after(&self) -> Millis {
+        Millis(self.renew_interval.0 + self.request_timeout.0 * u64::from(self.tries))
+    }
+}
+
+/// What makes sure that this node cannot act any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SelfFenceSpec {
+    /// By what.
+    pub by: SelfFence,
+    /// How long that takes, from when it is begun to when nothing runs any more.
+    pub takes: Millis,
+}
+
+/// See [`SelfFenceSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelfFence {
+    /// The kernel restarts at once, without syncing.
+    Reboot,
+    /// A watchdog device is not kept quiet any more.
+    Watchdog(String),
+    /// A program with its arguments.
+    Command(Vec<String>),
+}
+
+/// How other nodes make sure that this one cannot act (O15).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FenceSpec {
+    /// A program with its arguments; success says that the node is off.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout: Millis,
+    /// How long others wait before they fence this node: differs by node, so that two do not shoot each other.
+    pub delay: Millis,
 }
 
 impl PathSpec {
@@ -67,6 +141,8 @@ pub struct NodeSpec {
     pub address: BTreeMap<PathName, String>,
     /// Where it listens, when that is another place: behind a relay, or on a port the system chooses.
     pub listen: BTreeMap<PathName, String>,
+    /// How the others fence it.
+    pub fence: Option<FenceSpec>,
 }
 
 /// What decides when an owner falls silent.
@@ -76,6 +152,21 @@ pub enum FailoverMode {
     /// The operator's word (O10).
     #[default]
     Confirm,
+    /// The comm paths alone (O11).
+    Automatic,
+    /// A permit of the arbiter (O12).
+    Arbiter,
+}
+
+/// When a hierarchy that failed over goes back to a node of higher priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switchback {
+    /// By hand.
+    #[default]
+    Intelligent,
+    /// By itself, once that node has been ready for [`HierarchySpec::switchback_delay`].
+    Automatic,
 }
 
 /// A named set of resources with one owner.
@@ -85,6 +176,16 @@ pub struct HierarchySpec {
     pub nodes: Vec<NodeName>,
     /// What decides when its owner falls silent.
     pub failover: FailoverMode,
+    /// The operator knows that `automatic` without a fence cannot promise one owner (O11).
+    pub accept_split_brain: bool,
+    /// In `confirm`, when nobody has confirmed for so long, it is taken over as in `automatic`; none: wait for ever (O10).
+    pub confirm_timeout: Option<Millis>,
+    /// Whether it goes back by itself.
+    pub switchback: Switchback,
+    /// How long a node of higher priority has to be ready before it does.
+    pub switchback_delay: Millis,
+    /// What is found running where it is not owned is removed there (O21).
+    pub remove_violations: bool,
     /// Whether a failed resource may move the hierarchy to another node.
     pub block_failover: bool,
     /// How many failovers in [`Self::failovers_window`] are too many (O20).

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::table::{Entry, Lengths, Range, Table, object};
 use super::{
     CommandGrant, FailoverMode, Grants, HierarchySpec, NetGrant, NodeSpec, PathSpec, Places, Recovery, ResourceSpec,
-    Spec, Timeouts, check,
+    Spec, Switchback, Timeouts, check, silence,
 };
 use crate::diagnostic::{Diagnostics, Offset};
 use crate::names::{self, HierarchyName, KitName, NodeName, PathName, Tag};
@@ -29,12 +29,12 @@ const CHECKS: Lengths = Lengths {
     most: Millis::from_mins(24 * 60),
     why: "more often a check is a load of its own, less often it is none",
 };
-const OPERATIONS: Lengths = Lengths {
+pub(super) const OPERATIONS: Lengths = Lengths {
     least: Millis(100),
     most: Millis::from_mins(24 * 60),
     why: "an operation needs some time, and one that takes more than a day hangs",
 };
-const WINDOWS: Lengths = Lengths {
+pub(super) const WINDOWS: Lengths = Lengths {
     least: Millis::from_secs(1),
     most: Millis::from_mins(7 * 24 * 60),
     why: "it is the time in which events are counted together",
@@ -56,6 +56,10 @@ pub(super) struct Index {
     pub(super) tags: BTreeMap<Tag, Vec<(HierarchyName, Offset)>>,
     pub(super) secrets_wanted: Vec<(String, Offset)>,
     pub(super) params_on: Vec<(HierarchyName, NodeName, Offset)>,
+    /// Where `failover` is said, or the hierarchy begins.
+    pub(super) failover: BTreeMap<HierarchyName, Offset>,
+    pub(super) arbiter: Offset,
+    pub(super) fences: BTreeMap<NodeName, Offset>,
 }
 
 /// An address as written.
@@ -103,6 +107,8 @@ fn top(table: Table<'_, '_>, index: &mut Index) -> Spec {
     let secrets = table.text("secrets", table.get("secrets"));
     let insecure = table.flag("insecure");
     let hold_time = table.length("hold-time", Millis::from_mins(10), &HOLDS);
+    let arbiter = silence::arbiter(&table, index);
+    let self_fence = silence::self_fence(&table);
     let paths = named(&table, "path", "comm path", |name, at, table| {
         index.paths.insert(PathName::new(name), at);
         (PathName::new(name), path(table))
@@ -136,6 +142,8 @@ fn top(table: Table<'_, '_>, index: &mut Index) -> Spec {
         secrets: secrets.map(|(secrets, _)| secrets.to_owned()),
         insecure,
         hold_time,
+        arbiter,
+        self_fence,
         paths,
         nodes,
         hierarchies,
@@ -173,6 +181,7 @@ fn path(table: Table<'_, '_>) -> PathSpec {
         priority: table.number("priority", 1, &Range { least: 1, most: 1000 }),
         heartbeat_interval: table.length("heartbeat-interval", Millis::from_secs(1), &HEARTBEATS),
         dead_after_misses: table.number("dead-after-misses", 5, &Range { least: 2, most: 100 }),
+        hysteresis: table.length("hysteresis", Millis::from_secs(10), &WINDOWS),
     };
     table.finish();
     path
@@ -190,7 +199,8 @@ fn node(table: Table<'_, '_>, name: &NodeName, index: &mut Index) -> NodeSpec {
         }
         out
     };
-    let node = NodeSpec { address: addresses("address", false), listen: addresses("listen", true) };
+    let (address, listen) = (addresses("address", false), addresses("listen", true));
+    let node = NodeSpec { address, listen, fence: silence::fence(&table, name, index) };
     table.finish();
     node
 }
@@ -215,8 +225,29 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
     }
     let nodes: Vec<(NodeName, Offset)> = listed.into_iter().map(|(node, at)| (NodeName::new(node), at)).collect();
     index.hierarchy_nodes.insert(name.clone(), nodes.clone());
-    choice(&table, "failover", &[("confirm", true), ("automatic", false), ("arbiter", false)]);
-    choice(&table, "switchback", &[("intelligent", true), ("automatic", false)]);
+    let (failover, failover_at) = choice(
+        &table,
+        "failover",
+        &[
+            ("confirm", FailoverMode::Confirm),
+            ("automatic", FailoverMode::Automatic),
+            ("arbiter", FailoverMode::Arbiter),
+        ],
+    );
+    let (switchback, _) =
+        choice(&table, "switchback", &[("intelligent", Switchback::Intelligent), ("automatic", Switchback::Automatic)]);
+    let switchback_delay = table.length("switchback-delay", Millis::from_mins(1), &WINDOWS);
+    let accept_split_brain = table.flag("accept-split-brain");
+    let remove_violations = table.flag("remove-violations");
+    let confirm_timeout = table.optional_length("confirm-timeout", &WINDOWS);
+    if let Some((_, at)) = confirm_timeout.filter(|_| failover != FailoverMode::Confirm) {
+        table.error(
+            at,
+            format!("`confirm-timeout` in {} goes with failover = \"confirm\" alone", table.name),
+            "nobody is asked for a confirmation in the other modes: take it out".to_owned(),
+        );
+    }
+    index.failover.insert(name.clone(), failover_at.unwrap_or(at));
     let block_failover = table.flag("block-failover");
     let (failovers_max, failovers_window) =
         match table.table("failover-limit", format!("[hierarchy.{name}.failover-limit]")) {
@@ -251,7 +282,12 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
     table.finish();
     HierarchySpec {
         nodes: nodes.into_iter().map(|(node, _)| node).collect(),
-        failover: FailoverMode::Confirm,
+        failover,
+        accept_split_brain,
+        confirm_timeout: confirm_timeout.map(|(timeout, _)| timeout),
+        switchback,
+        switchback_delay,
+        remove_violations,
         block_failover,
         failovers_max,
         failovers_window,
@@ -263,20 +299,16 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
 const FAILOVERS_MAX: u32 = 2;
 const FAILOVERS_WINDOW: Millis = Millis::from_mins(60);
 
-/// One of a few words, some of which are for later versions.
-fn choice(table: &Table<'_, '_>, key: &'static str, words: &[(&str, bool)]) {
-    let Some((text, at)) = table.text(key, table.get(key)) else { return };
-    let now: Vec<&str> = words.iter().filter(|(_, now)| *now).map(|(word, _)| *word).collect();
-    let hint = format!("write {key} = \"{}\"", now.join("\" or \""));
-    match words.iter().find(|(word, _)| *word == text) {
-        Some((_, true)) => {}
-        Some((_, false)) => table.error(
-            at,
-            format!("`{key} = \"{text}\"` in {} is not there yet: this version does not support it", table.name),
-            hint,
-        ),
-        None => table.error(at, format!("`{key} = \"{text}\"` in {} is not known", table.name), hint),
-    }
+/// One of a few words, and where it stands; the default if there is none.
+fn choice<T: Copy + Default>(table: &Table<'_, '_>, key: &'static str, words: &[(&str, T)]) -> (T, Option<Offset>) {
+    let Some((text, at)) = table.text(key, table.get(key)) else { return (T::default(), None) };
+    let Some((_, chosen)) = words.iter().find(|(word, _)| *word == text) else {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let hint = format!("write {key} = \"{}\"", known.join("\" or \""));
+        table.error(at, format!("`{key} = \"{text}\"` in {} is not known", table.name), hint);
+        return (T::default(), Some(at));
+    };
+    (*chosen, Some(at))
 }
 
 fn resource(table: Table<'_, '_>, hierarchy: &HierarchyName, tag: &Tag, at: Offset, index: &mut Index) -> ResourceSpec {

@@ -131,6 +131,14 @@ impl<'a, 'd> Table<'a, 'd> {
         length
     }
 
+    /// A length that need not be said, and where it stands.
+    pub(super) fn optional_length(&self, key: &'static str, lengths: &Lengths) -> Option<(Millis, Offset)> {
+        let at = self.table.get(key).map(|entry| entry.span().start);
+        // Asked for in any case, so that it is known here.
+        let length = self.length(key, lengths.least, lengths);
+        at.map(|at| (length, at))
+    }
+
     /// A list of texts, each with its place.
     pub(super) fn texts(&self, key: &'static str) -> Vec<(&'a str, Offset)> {
         self.list(key)

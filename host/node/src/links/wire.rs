@@ -135,6 +135,7 @@ mod tests {
             to: name.as_str().into(),
             path: name.as_str().into(),
             incarnation: u64::MAX,
+            asks: true,
         };
         let bytes = datagram(&beat);
         assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
