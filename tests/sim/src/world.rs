@@ -259,6 +259,7 @@ impl World {
             damaged: state.1,
             leftovers: machine.leftovers.keys().cloned().collect(),
             unusable: machine.unusable.clone(),
+            kits: BTreeMap::new(),
             seed,
         };
         let life = machine.life;
@@ -403,7 +404,11 @@ impl World {
                     self.checks.stated_off(&hierarchy, off);
                 }
             }
-            Request::InService { .. } | Request::OutOfService { .. } | Request::Switchover { .. } => {}
+            Request::InService { .. }
+            | Request::OutOfService { .. }
+            | Request::Switchover { .. }
+            | Request::Maintenance { .. }
+            | Request::Drain { .. } => {}
         }
         self.next_request += 1;
         let id = RequestId(self.next_request);
