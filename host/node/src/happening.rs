@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mainstay_core::message::{Heartbeat, PeerMessage};
 use mainstay_core::names::{NodeName, Tag};
 use mainstay_core::node::{CallId, Outcome, Reply, Request};
+use mainstay_core::rehearsal::Snapshot;
 use mainstay_core::status::{Explanation, Status};
 use mainstay_runtime::Kit;
 use tokio::sync::oneshot;
@@ -36,6 +37,8 @@ pub enum Happening {
     Status(oneshot::Sender<(Status, Vec<String>)>),
     /// Somebody wants to know why.
     Explain(Tag, oneshot::Sender<Option<Explanation>>),
+    /// Somebody wants what is known of the cluster, to play through what would happen.
+    Snapshot(oneshot::Sender<Snapshot>),
     /// The daemon is to stop.
     Stop,
 }
