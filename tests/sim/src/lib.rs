@@ -5,6 +5,10 @@
 //! ([`checks`]) judge the simulated world (what runs, daemon alive or not), never a node's belief.
 
 pub mod checks;
+pub mod coverage;
+pub mod etcd;
 pub mod kits;
+pub mod network;
+pub mod random;
 pub mod script;
 pub mod world;
