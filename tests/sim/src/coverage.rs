@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 
 use mainstay_core::status::{Event, What};
 
+/// What a corpus of fresh seeds has to have seen.
+pub const REQUIRED: &[&str] = &[];
+
 /// Counts.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {

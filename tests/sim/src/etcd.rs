@@ -58,13 +58,7 @@ impl Etcd {
     /// Empty; leases are granted this long.
     #[must_use]
     pub fn new(granted: Millis) -> Self {
-        Self {
-            store: Snapshot::default(),
-            renewed_by: BTreeMap::new(),
-            next_lease: 1,
-            granted,
-            late: Millis(0),
-        }
+        Self { store: Snapshot::default(), renewed_by: BTreeMap::new(), next_lease: 1, granted, late: Millis(0) }
     }
 
     /// Grows with every change.

@@ -123,13 +123,7 @@ impl Checks {
     }
 
     /// A node has told something.
-    pub fn reported(
-        &mut self,
-        now: Monotonic,
-        node: &NodeName,
-        event: &Event,
-        machines: &BTreeMap<NodeName, Machine>,
-    ) {
+    pub fn reported(&mut self, now: Monotonic, node: &NodeName, event: &Event, machines: &BTreeMap<NodeName, Machine>) {
         self.failover_explained(now, node, event, machines);
     }
 }

@@ -10,13 +10,7 @@ use super::Checks;
 use crate::kits::App;
 
 impl Checks {
-    pub(super) fn in_order(
-        &mut self,
-        node: &NodeName,
-        hierarchy: &Hierarchy,
-        call: &Call,
-        apps: &BTreeMap<Tag, App>,
-    ) {
+    pub(super) fn in_order(&mut self, node: &NodeName, hierarchy: &Hierarchy, call: &Call, apps: &BTreeMap<Tag, App>) {
         let tag = hierarchy.tag(call.resource);
         match call.operation {
             Operation::Restore => {

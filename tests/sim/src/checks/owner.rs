@@ -72,9 +72,7 @@ impl Checks {
                 Promise::Word | Promise::Fence | Promise::PermitAndWatchdog => false,
                 Promise::Paths => {
                     let since = Monotonic(now.0.saturating_sub(KNOWN_SINCE.0));
-                    let still = |name: &NodeName| {
-                        self.owner.stood_still(name, &machines[name], now, KNOWN_SINCE)
-                    };
+                    let still = |name: &NodeName| self.owner.stood_still(name, &machines[name], now, KNOWN_SINCE);
                     apart(node, &other, since) || still(node) || still(&other)
                 }
                 Promise::Permit if machines[&other].suspended => {

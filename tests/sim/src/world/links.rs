@@ -59,7 +59,8 @@ enum Item {
 }
 
 impl World {
-    pub(super) fn way(&self, from: &NodeName, to: &NodeName, path: usize) -> Way {
+    /// The way from one node to another on a comm path.
+    pub fn way(&self, from: &NodeName, to: &NodeName, path: usize) -> Way {
         Way { from: self.index[from], to: self.index[to], path }
     }
 
@@ -87,7 +88,7 @@ impl World {
     }
 
     /// A way has become open again: who tries to connect comes through some time.
-    pub(super) fn opened(&mut self, a: &NodeName, b: &NodeName) {
+    pub fn opened(&mut self, a: &NodeName, b: &NodeName) {
         let after = self.random.between(Millis(300), Millis(300 + HELLO.0));
         self.at(after, Happening::Connect { a: a.clone(), b: b.clone(), tried: false });
     }
@@ -189,8 +190,7 @@ impl World {
         let (to, path) = (known.ends[1 - lane].clone(), known.path);
         let way = self.way(&known.ends[lane], &to, path);
         let stalled = known.lanes[lane].stalled.is_some();
-        let through =
-            self.manners == Manners::Prompt || self.network.is_open(way) && self.machines[&to].has_kernel();
+        let through = self.manners == Manners::Prompt || self.network.is_open(way) && self.machines[&to].has_kernel();
         if through && !stalled {
             self.deliver(session, lane);
             return;
