@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Switchover(Switchover),
     /// State that a silent owner is off, so that its hierarchy is brought in service here.
     Confirm(Confirm),
+    /// Go on checking a hierarchy, and do nothing about it: no repair, no move, no takeover.
+    Maintenance(Maintenance),
+    /// Have nothing in service on a node: what is there moves away, and nothing comes.
+    Drain(Drain),
     /// Show what happens.
     Events(Events),
     /// Say why a resource is in its state on this node, and what comes next.
@@ -114,6 +118,32 @@ pub(crate) struct Confirm {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Maintenance {
+    /// The hierarchy.
+    pub(crate) hierarchy: String,
+    /// Whether it begins or ends.
+    pub(crate) switch: Switch,
+}
+
+/// Begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// It begins.
+    On,
+    /// It ends.
+    Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// The node.
+    pub(crate) node: String,
+    /// Let hierarchies be in service there again.
+    #[arg(long)]
+    pub(crate) end: bool,
 }
 
 #[derive(Debug, Args)]

@@ -65,6 +65,8 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::OutOfService(asked) => operate::out_of_service(&cli.state, asked).await,
         Command::Switchover(asked) => operate::switchover(&cli.state, asked).await,
         Command::Confirm(asked) => operate::confirm(&cli.state, asked).await,
+        Command::Maintenance(asked) => operate::maintenance(&cli.state, asked).await,
+        Command::Drain(asked) => operate::drain(&cli.state, asked).await,
         Command::Events(asked) => events::events(&cli.state, &asked).await,
         Command::Explain(asked) => status::explain(&cli.state, &asked).await,
         Command::Config(ConfigCommand::Check(asked)) => config::check(&asked).await,

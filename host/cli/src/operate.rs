@@ -11,7 +11,7 @@ use mainstay_core::node::Request;
 use mainstay_core::status::{Alarm, HierarchyStatus, ResourceStatus, WAITING_FOR_OPERATOR};
 use mainstay_node::api::FullStatus;
 
-use crate::args::{Confirm, InService, OutOfService, Switchover, Waiting};
+use crate::args::{Confirm, Drain, InService, Maintenance, OutOfService, Switch, Switchover, Waiting};
 use crate::client::{Answer, Client};
 use crate::say::{say, styled};
 
@@ -54,6 +54,29 @@ pub(crate) async fn switchover(state: &Path, asked: Switchover) -> anyhow::Resul
     let (hierarchy, to) = (HierarchyName::new(asked.hierarchy), NodeName::new(asked.to));
     let request = Request::Switchover { hierarchy: hierarchy.clone(), to: to.clone() };
     ask(&client, &client.status().await?, &request, &hierarchy, Until::InService(Some(to)), asked.waiting).await
+}
+
+pub(crate) async fn maintenance(state: &Path, asked: Maintenance) -> anyhow::Result<i32> {
+    let on = asked.switch == Switch::On;
+    just_ask(state, &Request::Maintenance { hierarchy: HierarchyName::new(asked.hierarchy), on }).await
+}
+
+pub(crate) async fn drain(state: &Path, asked: Drain) -> anyhow::Result<i32> {
+    just_ask(state, &Request::Drain { node: NodeName::new(asked.node), on: !asked.end }).await
+}
+
+/// Nothing is waited for: what follows shows `mainstay status`.
+async fn just_ask(state: &Path, request: &Request) -> anyhow::Result<i32> {
+    match Client::new(state).request(request).await? {
+        Answer::Ok(accepted) => {
+            say!("{accepted}")?;
+            Ok(0)
+        }
+        Answer::Refused(why) => {
+            eprintln!("refused: {why}");
+            Ok(1)
+        }
+    }
 }
 
 pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32> {

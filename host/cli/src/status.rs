@@ -103,7 +103,7 @@ fn node_line(node: &NodeStatus, now: UnixMs) -> String {
         line.push_str(", its config is another");
     }
     for path in &node.paths {
-        let _ = write!(line, "; {} {}", path.name, if path.alive { "alive" } else { "dead" });
+        let _ = write!(line, "; {} {}", path.name, path.state);
     }
     line
 }

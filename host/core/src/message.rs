@@ -3,15 +3,15 @@
 //! Everything is said as a state, not as a change: a message that is lost, doubled or late does no harm, because
 //! the next one says it again and an older one is recognised (incarnation, then version).
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::claim::{Claim, ClaimId};
-use crate::names::{HierarchyName, NodeName, PathName, Tag};
-use crate::state::Standing;
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
+use crate::state::{Maintenance, Standing};
 use crate::status::{Alarm, ResourceView};
 use crate::time::{Millis, UnixMs};
 
@@ -100,6 +100,20 @@ pub enum PeerRequest {
         /// In which revision.
         revision: u32,
     },
+    /// Have nothing in service there, or let it be there again.
+    Drain {
+        /// Begins, or ends.
+        on: bool,
+    },
+    /// Promise not to claim what the asker owns: the arbiter does not answer it (O12).
+    Promise {
+        /// What.
+        hierarchy: HierarchyName,
+        /// The asker's claim.
+        claim: ClaimId,
+        /// For how long.
+        lasts: Millis,
+    },
 }
 
 /// What a node knows and is.
@@ -118,8 +132,14 @@ pub struct PeerState {
     pub heard: u64,
     /// Of its config.
     pub config_hash: String,
+    /// Of each part of its config, told when the whole is another than the receiver's.
+    #[serde(default)]
+    pub config_parts: Option<BTreeMap<String, String>>,
     /// Of mainstay.
     pub software: String,
+    /// The version of each of its kits.
+    #[serde(default)]
+    pub kits: BTreeMap<KitName, String>,
     /// What it knows of each hierarchy.
     pub hierarchies: Vec<HierarchySummary>,
     /// Its alarms, the oldest, at most so many as people can read.
@@ -133,6 +153,9 @@ pub struct HierarchySummary {
     pub name: HierarchyName,
     /// Who may own it; none when the node does not know.
     pub ownership: Option<OwnershipSummary>,
+    /// Whether it is in maintenance.
+    #[serde(default)]
+    pub maintenance: Maintenance,
     /// The offer it has declined.
     pub declined: Option<(ClaimId, u32)>,
     /// Whether something of it is or may be on that node.

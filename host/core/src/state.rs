@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::{Claim, ClaimId};
 use crate::names::{HierarchyName, NodeName, Tag};
 use crate::plan::Presence;
-use crate::time::UnixMs;
+use crate::time::{Millis, UnixMs};
 
 /// Why something is done; the kit is told as the hint `cause`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,12 @@ pub enum Cause {
     Undo,
     /// Something it depends on came back as another.
     RestartDependents,
+    /// The arbiter's permit was lost (O12).
+    PermitLost,
+    /// A node of higher priority is there again.
+    Switchback,
+    /// The operator wants nothing in service on this node.
+    Drain,
 }
 
 impl Cause {
@@ -51,6 +57,9 @@ impl Cause {
             Self::StaleOwner => "stale-owner",
             Self::Undo => "undo",
             Self::RestartDependents => "restart-dependents",
+            Self::PermitLost => "permit-lost",
+            Self::Switchback => "switchback",
+            Self::Drain => "drain",
         }
     }
 }
@@ -179,6 +188,16 @@ pub struct ResourceState {
     pub recoveries: Vec<UnixMs>,
 }
 
+/// Whether a hierarchy is in maintenance: checks go on, and nothing is done. What every node says of it is the same, the
+/// highest revision counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Grows with every change.
+    pub revision: u64,
+    /// It is.
+    pub on: bool,
+}
+
 /// What is known of a hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HierarchyState {
@@ -206,6 +225,21 @@ pub struct HierarchyState {
     pub tried: BTreeSet<NodeName>,
     /// When it failed over, as far back as the limit's window reaches (O20).
     pub failovers: Vec<UnixMs>,
+    /// Why the claim was made, if this node made it.
+    #[serde(default)]
+    pub claimed_for: Option<Cause>,
+    /// The arbiter has had a record of it: one that has none any more was wiped (O12).
+    #[serde(default)]
+    pub arbitrated: bool,
+    /// This node's claim was made on the operator's word, and the arbiter has not been told yet (O12).
+    #[serde(default)]
+    pub forced: bool,
+    /// This node has promised the holder of this claim not to claim for so long (O12).
+    #[serde(default)]
+    pub promised: Option<(ClaimId, Millis)>,
+    /// Whether anything is to be done with it.
+    #[serde(default)]
+    pub maintenance: Maintenance,
     /// Its resources.
     pub resources: BTreeMap<Tag, ResourceState>,
 }
@@ -233,6 +267,12 @@ impl HierarchyState {
     }
 
     fn set_claim(&mut self, claim: Option<Claim>, standing: Standing) {
+        let id = |claim: &Option<Claim>| claim.as_ref().map(|claim| claim.id.clone());
+        if id(&claim) != id(&self.claim) {
+            self.promised = None;
+            self.claimed_for = None;
+            self.forced = false;
+        }
         self.unknown = false;
         self.claim = claim;
         self.standing = standing;
@@ -292,6 +332,40 @@ pub enum Record {
         tried: BTreeSet<NodeName>,
         /// When, if this counts as a failover.
         failover: Option<UnixMs>,
+        /// On the operator's word, and not known to the arbiter (O12).
+        #[serde(default)]
+        forced: bool,
+    },
+    /// The arbiter has a record of it (O12).
+    Arbitrated {
+        /// Of what.
+        hierarchy: HierarchyName,
+    },
+    /// The arbiter has given its permit for a claim that was made on the operator's word (O12).
+    Permitted {
+        /// For what.
+        hierarchy: HierarchyName,
+    },
+    /// This node has promised the owner not to claim for so long (O12).
+    Promised {
+        /// What.
+        hierarchy: HierarchyName,
+        /// The owner's claim.
+        claim: ClaimId,
+        /// From any time after this record, and from every start of a daemon.
+        lasts: Millis,
+    },
+    /// Maintenance begins or ends.
+    Maintained {
+        /// Of what.
+        hierarchy: HierarchyName,
+        /// How it is now.
+        maintenance: Maintenance,
+    },
+    /// The operator wants nothing in service on this node, or lets it again.
+    Drained {
+        /// Whether it does.
+        drained: bool,
     },
     /// Another node knows a newer claim, or a newer standing of the same.
     Learned {
@@ -381,6 +455,13 @@ pub enum Record {
         /// How.
         ended: Ended,
     },
+    /// It was found here although it should not be, and is going to be removed (O21).
+    Found {
+        /// Of what.
+        hierarchy: HierarchyName,
+        /// Which resource.
+        tag: Tag,
+    },
     /// The config does not have it any more.
     Forgotten {
         /// What.
@@ -399,6 +480,9 @@ pub struct State {
     pub boot: String,
     /// The journal was damaged, and not everything is known again: of what it does not mention, nothing is.
     pub damaged: bool,
+    /// The operator wants nothing in service on this node.
+    #[serde(default)]
+    pub drained: bool,
     /// By name.
     pub hierarchies: BTreeMap<HierarchyName, HierarchyState>,
 }
@@ -425,9 +509,20 @@ impl State {
                 }
             }
             Record::Informed { hierarchy } => self.hierarchy(hierarchy).informed = true,
-            Record::Claimed { hierarchy, claim, cause, tried, failover } => {
+            Record::Arbitrated { hierarchy } => self.hierarchy(hierarchy).arbitrated = true,
+            Record::Permitted { hierarchy } => self.hierarchy(hierarchy).forced = false,
+            Record::Promised { hierarchy, claim, lasts } => {
+                self.hierarchy(hierarchy).promised = Some((claim.clone(), *lasts));
+            }
+            Record::Maintained { hierarchy, maintenance } => {
+                self.hierarchy(hierarchy).maintenance = maintenance.clone();
+            }
+            Record::Drained { drained } => self.drained = *drained,
+            Record::Claimed { hierarchy, claim, cause, tried, failover, forced } => {
                 let state = self.hierarchy(hierarchy);
                 state.set_claim(Some(claim.clone()), Standing::default());
+                state.claimed_for = Some(*cause);
+                state.forced = *forced;
                 state.conflict = None;
                 state.intent = Intent::Serve(*cause);
                 state.settled = false;
@@ -486,6 +581,7 @@ impl State {
             Record::Renewed { hierarchy, tag } => self.resource(hierarchy, tag).recoveries.clear(),
             Record::Began { hierarchy, tag, operation, at } => self.resource(hierarchy, tag).began(operation, *at),
             Record::Ended { hierarchy, tag, ended } => self.resource(hierarchy, tag).ended(ended),
+            Record::Found { hierarchy, tag } => self.resource(hierarchy, tag).presence = Presence::Unknown,
             Record::Forgotten { hierarchy, tag: None } => {
                 self.hierarchies.remove(hierarchy);
             }
@@ -639,6 +735,7 @@ mod tests {
             cause: Cause::Start,
             tried: BTreeSet::new(),
             failover: None,
+            forced: false,
         };
         let intent = Intent::Leave(Cause::StaleOwner, Then::Nothing);
         let learned = Record::Learned {

@@ -76,8 +76,43 @@ pub enum Reach {
     Alive,
     /// All comm paths to it are dead.
     Silent,
+    /// No heartbeats come, and its kernel answers: the machine is on, its daemon is not there or hangs (O7).
+    Hangs,
     /// Its daemon stopped and said so; its resources stay in service.
     Left,
+}
+
+impl Reach {
+    /// Whether no heartbeats come, whatever that means.
+    #[must_use]
+    pub fn is_silence(self) -> bool {
+        matches!(self, Self::Silent | Self::Hangs)
+    }
+}
+
+/// One comm path to one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathState {
+    /// No heartbeat yet since this daemon started.
+    NotHeard,
+    /// Every heartbeat came.
+    Green,
+    /// It beats, and missed a heartbeat within the hysteresis time.
+    Yellow,
+    /// Dead: no heartbeat for the dead time.
+    Red,
+}
+
+impl fmt::Display for PathState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NotHeard => "not heard yet",
+            Self::Green => "green",
+            Self::Yellow => "yellow",
+            Self::Red => "red",
+        })
+    }
 }
 
 impl fmt::Display for Reach {
@@ -87,6 +122,7 @@ impl fmt::Display for Reach {
             Self::NotMet => "not met yet",
             Self::Alive => "alive",
             Self::Silent => "silent",
+            Self::Hangs => "silent, although its machine answers",
             Self::Left => "left, its resources stay",
         })
     }
@@ -148,8 +184,8 @@ pub struct NodeStatus {
 pub struct PathStatus {
     /// Which.
     pub name: PathName,
-    /// Does the node beat on it?
-    pub alive: bool,
+    /// How it does.
+    pub state: PathState,
     /// When it last did.
     pub last_heard: Option<UnixMs>,
 }
@@ -263,14 +299,36 @@ pub enum What {
         /// By how much.
         late_ms: u64,
     },
-    /// A comm path to a node is alive or dead.
+    /// The state of a comm path to a node has changed.
     Path {
         /// Which node.
         node: NodeName,
         /// Which path.
         path: PathName,
-        /// Is it alive?
-        alive: bool,
+        /// To this.
+        state: PathState,
+    },
+    /// One comm path to a node was dead while another was not: nothing is taken over from it by itself (O8); or that is
+    /// over.
+    Jeopardy {
+        /// Which node.
+        node: NodeName,
+        /// Does it begin?
+        begins: bool,
+    },
+    /// The fence command for a silent node is run (O15).
+    Fencing {
+        /// Which.
+        node: NodeName,
+    },
+    /// It has ended.
+    Fenced {
+        /// Which.
+        node: NodeName,
+        /// Is it off for certain?
+        ok: bool,
+        /// What the command said.
+        text: String,
     },
     /// A node is there or is not.
     Node {
@@ -342,6 +400,11 @@ pub enum What {
         /// Why.
         why: String,
     },
+    /// Maintenance begins or ends.
+    Maintenance {
+        /// Begins?
+        on: bool,
+    },
     /// Everything that is wanted is in service here.
     InService,
     /// A request of an operator, and what becomes of it.
@@ -382,8 +445,20 @@ impl fmt::Display for What {
                 f,
                 "this process was {late_ms} ms late; nobody is blamed for silence until it has listened again"
             ),
-            Self::Path { node, path, alive } => {
-                write!(f, "comm path {path} to {node} is {}", if *alive { "alive" } else { "dead" })
+            Self::Path { node, path, state } => write!(f, "comm path {path} to {node} is {state}"),
+            Self::Jeopardy { node, begins: true } => {
+                write!(
+                    f,
+                    "jeopardy: one comm path to {node} was dead while another beats; nothing is taken over from it by itself (O8)"
+                )
+            }
+            Self::Jeopardy { node, begins: false } => {
+                write!(f, "jeopardy of {node} is over: two comm paths to it are green")
+            }
+            Self::Fencing { node } => write!(f, "fencing {node}"),
+            Self::Fenced { node, ok: true, text } => write!(f, "{node} is fenced, so it is off for certain: {text}"),
+            Self::Fenced { node, ok: false, text } => {
+                write!(f, "fencing {node} failed, which says nothing of it: {text}")
             }
             Self::Node { node, reach } => write!(f, "node {node}: {reach}"),
             Self::Plan { cause, steps } => {
@@ -408,6 +483,8 @@ impl fmt::Display for What {
             Self::Released { to: Some(to) } => write!(f, "released, and offered to {to}"),
             Self::Released { to: None } => f.write_str("released, and offered to nobody"),
             Self::Declined { why } => write!(f, "declined: {why}"),
+            Self::Maintenance { on: true } => f.write_str("in maintenance: checks go on, and nothing is done"),
+            Self::Maintenance { on: false } => f.write_str("not in maintenance any more"),
             Self::InService => f.write_str("in service"),
             Self::Request { request, answer } => write!(f, "{request}: {answer}"),
             Self::AlarmRaised { id, text } => write!(f, "ALARM {id}: {text}"),

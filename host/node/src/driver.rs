@@ -134,7 +134,11 @@ impl Driver {
                 Input::Outcome(call, outcome)
             }
             Happening::LeftoverGone(tag) => Input::LeftoverGone(tag),
-            Happening::Kits(loaded) => Input::Unusable(self.calls.load(&loaded)),
+            Happening::Kits(loaded) => {
+                let unusable = self.calls.load(&loaded);
+                self.node.handle(Input::Kits(self.calls.versions()), now);
+                Input::Unusable(unusable)
+            }
             Happening::Request(request, reply) => {
                 waiting.requests += 1;
                 let id = RequestId(waiting.requests);

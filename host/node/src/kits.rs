@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_core::hierarchy::{Hierarchy, ResourceIndex};
-use mainstay_core::names::{NodeName, Tag};
+use mainstay_core::names::{KitName, NodeName, Tag};
 use mainstay_core::node::{
     Call, CallId, CheckReport, FaultKind, Health, HierarchyIndex, Operation, Outcome, RetryWhere, Verdict,
 };
@@ -59,6 +59,9 @@ pub struct Calls {
     happenings: mpsc::Sender<Happening>,
     running: HashMap<CallId, oneshot::Sender<()>>,
 }
+
+/// So many hexadecimal digits of a kit's hash are shown: enough to tell two builds of one version apart.
+const HASH_SHOWN: usize = 12;
 
 impl Calls {
     /// For the resources of these hierarchies, with no kit loaded yet.
@@ -125,6 +128,18 @@ impl Calls {
         self.held_back.sort();
         self.held_back.iter().for_each(|what| tracing::error!("{what}"));
         unusable
+    }
+
+    /// The version of each kit that serves, and the beginning of its hash: for comparing it with other nodes'.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<KitName, String> {
+        self.serving
+            .values()
+            .map(|kit| {
+                let hash = kit.sha256().get(..HASH_SHOWN).unwrap_or(kit.sha256());
+                (KitName::new(kit.name()), format!("{} ({hash})", kit.version()))
+            })
+            .collect()
     }
 
     /// Resources that a version before the newest one serves: which, and why.

@@ -106,7 +106,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Places { store: state_dir.path().join("store"), secrets: config.secrets().map(ToOwned::to_owned), commands };
     let boot = state_dir::boot().context("whether the machine was off cannot be found out")?;
     let spec = config.spec.clone();
-    let core = |unusable| CoreConfig {
+    let core = |unusable, kits| CoreConfig {
         me: me.clone(),
         spec: spec.clone(),
         config_hash: config.hash.clone(),
@@ -115,6 +115,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         damaged: opened.damage.is_some(),
         leftovers: busy.clone(),
         unusable,
+        kits,
         seed: seed(&me),
     };
     let hierarchies: Vec<_> = spec
@@ -124,7 +125,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .collect();
     let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
     let unusable = calls.load(&kits.kits());
-    let node = Node::new(core(unusable), opened.state, clock.now());
+    let node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
 
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {
         match diagnostic.severity {

@@ -64,6 +64,7 @@ impl WholePath {
             damaged: false,
             leftovers: BTreeSet::new(),
             unusable: BTreeMap::new(),
+            kits: BTreeMap::new(),
             seed: 1,
         };
         let now = Now { monotonic: Monotonic(0), unix: UnixMs(1) };

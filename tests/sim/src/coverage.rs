@@ -39,8 +39,11 @@ impl Coverage {
             self.count_named(format!("{operation}: {}", if *ok { "succeeded" } else { "failed" }));
         } else if let What::Node { reach, .. } = &event.what {
             self.count_named(format!("node: {reach}"));
-        } else if let What::Path { alive, .. } = &event.what {
-            self.count(if *alive { "path: alive" } else { "path: dead" });
+        } else if let What::Path { state, .. } = &event.what {
+            self.count_named(format!("path: {state}"));
+        } else if let What::Jeopardy { .. } | What::Fenced { .. } | What::Maintenance { .. } = &event.what {
+            let on = debug.contains("on: true") || debug.contains("begins: true") || debug.contains("ok: true");
+            self.count_named(format!("event: {kind} {on}"));
         } else if let What::Released { to } = &event.what {
             self.count(if to.is_some() { "release: offered" } else { "release: to nobody" });
         } else if let What::Learned { text } = &event.what {

@@ -372,6 +372,7 @@ fn lone(text: &str, records: &[Record]) -> Node {
         me: node("a"),
         spec,
         config_hash: "same".into(),
+        kits: std::collections::BTreeMap::new(),
         software: "sim".into(),
         boot: "boot".into(),
         damaged: false,
@@ -388,7 +389,14 @@ fn outputs(node: &mut Node) -> Vec<Output> {
 
 fn claimed() -> Record {
     let claim = Claim::following(None, node("a"));
-    Record::Claimed { hierarchy: h(), claim, cause: Cause::Start, tried: BTreeSet::new(), failover: None }
+    Record::Claimed {
+        hierarchy: h(),
+        claim,
+        cause: Cause::Start,
+        tried: BTreeSet::new(),
+        failover: None,
+        forced: false,
+    }
 }
 
 /// A tag that only the asking node's config has is not the whole hierarchy.
@@ -420,6 +428,7 @@ fn a_peer_that_says_what_no_peer_says() {
         let summary = HierarchySummary {
             name: h(),
             ownership: Some(OwnershipSummary { claim: Some(claim), standing, failovers }),
+            maintenance: mainstay_core::state::Maintenance::default(),
             declined: None,
             occupied: false,
             offers: true,
@@ -435,6 +444,8 @@ fn a_peer_that_says_what_no_peer_says() {
             version: u64::MAX,
             heard,
             config_hash: "same".into(),
+            config_parts: None,
+            kits: std::collections::BTreeMap::new(),
             software: "sim".into(),
             hierarchies: vec![summary],
             alarms: Vec::new(),
@@ -469,6 +480,8 @@ fn a_node_name_used_twice_is_told() {
             version,
             heard: a.state().incarnation + 1000,
             config_hash: "same".into(),
+            config_parts: None,
+            kits: std::collections::BTreeMap::new(),
             software: "sim".into(),
             hierarchies: Vec::new(),
             alarms: Vec::new(),

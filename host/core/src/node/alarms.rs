@@ -13,6 +13,7 @@ use super::{Node, WITHOUT_SESSION_LONG};
 use crate::claim::ClaimId;
 use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
+use crate::spec::FailoverMode;
 use crate::state::{Cause, Intent, StandingKind, Then};
 use crate::status::{Alarm, EventSeverity, Reach, What};
 use crate::time::UnixMs;
@@ -21,6 +22,7 @@ use crate::time::UnixMs;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     Peer(usize),
+    Arbiter,
     Hierarchy(HierarchyIndex),
     Resource(HierarchyIndex, ResourceIndex),
 }
@@ -29,6 +31,9 @@ pub(super) enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     ConfigDiffers,
+    KitsDiffer,
+    ArbiterAway,
+    ArbiterWentBack,
     OnlyAnswers,
     OnlyBeats,
     SilentOwner(ClaimId),
@@ -97,7 +102,7 @@ impl Node {
             return;
         }
         let hierarchy = match scope {
-            Scope::Peer(_) => None,
+            Scope::Peer(_) | Scope::Arbiter => None,
             Scope::Hierarchy(h) | Scope::Resource(h, _) => Some(self.name(h).clone()),
         };
         let mut kept = BTreeMap::new();
@@ -153,14 +158,15 @@ impl Node {
         match scope {
             Scope::Peer(peer) => {
                 if self.same_config(peer) == Some(false) {
+                    let what = self.config_differences(peer).map_or(String::new(), |what| alloc::format!(" ({what})"));
                     let text = alloc::format!(
-                        "the config of {} is another than this node's: nothing is moved there until they are the same. Put the same file on both nodes and restart their daemons",
+                        "the config of {} is another than this node's{what}: nothing is moved there until they are the same. Put the same file on both nodes and restart their daemons",
                         self.peers[peer].name
                     );
                     found.push((Kind::ConfigDiffers, text));
                 }
                 let known = &self.peers[peer];
-                if known.reach() == Reach::Silent && self.answers(known) {
+                if known.reach().is_silence() && self.answers(known) {
                     let text = alloc::format!(
                         "no heartbeats come from {}, although it answers: is UDP let through to the addresses of the comm paths? Until they come, nothing is moved there, \
                          and its death would be noticed late",
@@ -179,7 +185,18 @@ impl Node {
                     found.push((Kind::OnlyBeats, text));
                 }
             }
-            Scope::Hierarchy(h) => self.ownership_alarms(h, &mut found),
+            Scope::Arbiter => {
+                if let Some(why) = self.arbiter_trouble() {
+                    let text = alloc::format!(
+                        "the arbiter does not answer: {why}. What is in service here stays so only as long as all other nodes of its hierarchy are heard (O12); nothing is taken over. See to it that a majority of its members runs and is reached"
+                    );
+                    found.push((Kind::ArbiterAway, text));
+                }
+            }
+            Scope::Hierarchy(h) => {
+                self.ownership_alarms(h, &mut found);
+                self.kit_alarms(h, &mut found);
+            }
             Scope::Resource(h, r) => self.resource_alarms(h, r, &mut found),
         }
         found
@@ -267,6 +284,27 @@ impl Node {
         }
     }
 
+    fn kit_alarms(&self, h: HierarchyIndex, found: &mut Found) {
+        let others = self.local(h).hierarchy.spec.nodes.iter().filter_map(|node| self.peer_index(node));
+        let differ: Vec<String> = others.filter_map(|peer| self.kits_differ(peer, h)).collect();
+        if !differ.is_empty() {
+            let text = alloc::format!(
+                "{}: the nodes have different kits: {}. It does not fail over between them by itself until they have the same; by hand it can be moved",
+                self.name(h),
+                differ.join("; ")
+            );
+            found.push((Kind::KitsDiffer, text));
+        }
+        if self.local(h).gone_back && !self.durable(h).forced {
+            let name = self.name(h);
+            let text = alloc::format!(
+                "the arbiter knows an older claim on {name} than this node, or none ({}): it was wiped, or restored from a backup. No node is given a permit (O12).                  If you know where {name} is in service, there; else where it is to be: mainstay in-service {name} --force",
+                self.ownership_in_words(h)
+            );
+            found.push((Kind::ArbiterWentBack, text));
+        }
+    }
+
     /// O10: the owner is silent; what to do is for the operator to say, who has to know what is not known.
     fn silent_owner_alarm(&self, h: HierarchyIndex, claim: &ClaimId, found: &mut Found) {
         let owner = &claim.claimant;
@@ -282,23 +320,31 @@ impl Node {
             return;
         };
         // A node that answers is not silent, even if its heartbeats do not come through.
-        if peer.reach() != Reach::Silent || self.answers(peer) {
+        if !peer.reach().is_silence() || self.answers(peer) {
             return;
         }
         let name = self.name(h);
+        let at = self.peer_index(owner).unwrap_or(usize::MAX);
+        let not_by_itself = self.why_not_taken_over(h, at);
+        if self.local(h).hierarchy.spec.failover == FailoverMode::Arbiter && !self.waits_for_operator(h) {
+            return;
+        }
+        let by_itself =
+            not_by_itself.map_or(String::new(), |why| alloc::format!(" It is not taken over by itself: {why}."));
         let heard = match peer.last_heard() {
             Some(at) => alloc::format!("last heard {} ago", ago(self.now.unix, at)),
             None => "not heard since this daemon started".to_string(),
         };
         let text = alloc::format!(
-            "{owner}, the owner of {name} (epoch {}), is silent on every comm path, {heard}. Whether it is off, or only cut off and still has {name} in service, is not known. \
+            "{owner}, the owner of {name} (epoch {}), is {} on every comm path, {heard}.{by_itself} Whether it is off, or only cut off and still has {name} in service, is not known. \
              Only if you know that {owner} is off: mainstay confirm {name}. By that you state it, and {name} is brought in service here (O10)",
-            claim.epoch
+            claim.epoch,
+            peer.reach()
         );
         found.push((Kind::SilentOwner(claim.clone()), text));
     }
 
-    fn answers(&self, peer: &Peer) -> bool {
+    pub(super) fn answers(&self, peer: &Peer) -> bool {
         let interval = self.paths.iter().map(|(_, path)| path.heartbeat_interval).max().unwrap_or_default();
         peer.answers(interval, self.now.monotonic)
     }

@@ -196,6 +196,9 @@ impl Node {
         if !self.is_owner(h) {
             return Some("this node is not the owner".into());
         }
+        if self.durable(h).maintenance.on {
+            return Some("it is in maintenance".into());
+        }
         if !self.local(h).proven {
             return Some("this daemon has no proof of ownership yet (O3)".into());
         }

@@ -9,10 +9,10 @@ use super::peers::Change;
 use super::timers::{HierarchyIndex, Timer};
 use super::{GOSSIP, Node, REFRESH, WITHOUT_SESSION_LONG};
 use crate::claim::LINEAGE_MAX;
-use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerState};
+use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerRequest, PeerState};
 use crate::names::NodeName;
 use crate::state::{FAILOVERS_KEPT, Intent, Record, StandingKind};
-use crate::status::{EventSeverity, Reach, WAITING_FOR_OPERATOR, What};
+use crate::status::{EventSeverity, PathState, Reach, WAITING_FOR_OPERATOR, What};
 
 /// Every so many refreshes say everything; the others leave out the resources.
 const FULL_REFRESH: u64 = 6;
@@ -73,6 +73,11 @@ impl Node {
         self.refreshes += 1;
         // What only time changes is looked at again.
         self.touch_all();
+        for peer in 0..self.peers.len() {
+            if self.peers[peer].reach().is_silence() {
+                (0..self.paths.len()).for_each(|path| self.knock(peer, path));
+            }
+        }
         self.tell.ownership = true;
         if self.refreshes.is_multiple_of(FULL_REFRESH) {
             self.tell.fully.extend(0..self.peers.len());
@@ -86,6 +91,7 @@ impl Node {
         self.messages += 1;
         let hierarchies = self.members().into_iter().map(|h| self.summary(h, with_resources)).collect();
         let alarms = self.alarms().into_iter().take(ALARMS_TOLD_MAX).collect();
+        let config_parts = (self.same_config(peer) == Some(false)).then(|| self.config_parts.clone());
         let peer = &self.peers[peer];
         let state = PeerState {
             cluster: self.cluster.clone(),
@@ -94,7 +100,9 @@ impl Node {
             version: self.messages,
             heard: peer.incarnation,
             config_hash: self.config_hash.clone(),
+            config_parts,
             software: self.software.clone(),
+            kits: self.kits.clone(),
             hierarchies,
             alarms,
         };
@@ -118,6 +126,7 @@ impl Node {
         HierarchySummary {
             name: local.hierarchy.name.clone(),
             ownership,
+            maintenance: durable.maintenance.clone(),
             declined: durable.declined.clone(),
             occupied: self.is_occupied(h),
             offers: self.offers(h),
@@ -156,6 +165,9 @@ impl Node {
     pub(super) fn not_ready(&self, h: HierarchyIndex) -> Vec<String> {
         let local = self.local(h);
         let mut reasons = self.unusable_here(h);
+        if self.state.drained {
+            reasons.push("the node is drained".into());
+        }
         for (r, resource) in local.hierarchy.resources().zip(&local.resources) {
             if let Some(found) = &resource.violation {
                 reasons.push(alloc::format!(
@@ -215,18 +227,18 @@ impl Node {
     pub(super) fn beat(&mut self, path: usize) {
         self.timers.set(Timer::Heartbeat { path }, self.now.monotonic + self.paths[path].1.heartbeat_interval);
         if !self.stopped {
-            (0..self.peers.len()).for_each(|peer| self.beat_to(peer, path));
+            (0..self.peers.len()).for_each(|peer| self.beat_to(peer, path, false));
         }
     }
 
-    fn beat_to(&mut self, peer: usize, path: usize) {
+    fn beat_to(&mut self, peer: usize, path: usize, asks: bool) {
         self.outputs.push_back(Output::Heartbeat(Heartbeat {
             cluster: self.cluster.clone(),
             from: self.me.clone(),
             to: self.peers[peer].name.clone(),
             path: self.paths[path].0.clone(),
             incarnation: self.state.incarnation,
-            asks: false,
+            asks,
         }));
     }
 
@@ -241,6 +253,8 @@ impl Node {
         for peer in &mut self.peers {
             peer.listen_again(self.now);
         }
+        let dead_time = self.paths.iter().map(|(_, path)| path.dead_time()).max().unwrap_or_default();
+        self.listens_until = self.now.monotonic + dead_time;
         self.event(EventSeverity::Warning, None, None, What::OwnGap { late_ms: late.0 });
     }
 
@@ -260,9 +274,12 @@ impl Node {
         if heartbeat.incarnation > known.incarnation {
             self.new_daemon(peer, heartbeat.incarnation);
         }
-        let change = self.peers[peer].heard(path, self.now);
+        let change = self.peers[peer].heard(path, &self.paths[path].1, self.now);
         self.watch_path(peer, path);
         self.peer_changed(peer, Some(path), change);
+        if heartbeat.asks && !self.stopped {
+            self.beat_to(peer, path, false);
+        }
     }
 
     /// A peer's daemon is a new one. It waits for an answer that knows of it (O3).
@@ -276,6 +293,41 @@ impl Node {
         if let Some(at) = self.peers[peer].dead_at(path, self.paths[path].1.dead_time()) {
             self.timers.set(Timer::PathDead { peer, path }, at);
         }
+        if let Some(at) = self.peers[peer].overdue_at(path, self.paths[path].1.heartbeat_interval) {
+            self.timers.set(Timer::Overdue { peer, path }, at);
+        }
+    }
+
+    /// A heartbeat is missed: it is asked for, until one comes or the path is dead, so that loss does not look like
+    /// death (O5); and somebody knocks, so that a daemon that is gone does not look like a machine that is (O7).
+    pub(super) fn overdue(&mut self, peer: usize, path: usize) {
+        let interval = self.paths[path].1.heartbeat_interval;
+        match self.peers[peer].overdue_at(path, interval) {
+            Some(at) if at > self.now.monotonic => self.timers.set(Timer::Overdue { peer, path }, at),
+            Some(_) => {
+                let change = self.peers[peer].is_overdue(path, self.now);
+                self.peer_changed(peer, Some(path), change);
+                if !self.stopped {
+                    self.beat_to(peer, path, true);
+                }
+                self.knock(peer, path);
+                let again = self.now.monotonic + super::peers::asks_again_after(interval);
+                self.timers.set(Timer::Overdue { peer, path }, again);
+            }
+            None => {}
+        }
+    }
+
+    fn knock(&mut self, peer: usize, path: usize) {
+        let (peer, path) = (self.peers[peer].name.clone(), self.paths[path].0.clone());
+        self.outputs.push_back(Output::Knock(peer, path));
+    }
+
+    pub(super) fn knocked(&mut self, name: &NodeName, path: &crate::names::PathName, answered: bool) {
+        let Some(peer) = self.peer_index(name) else { return };
+        let Some(path) = self.paths.iter().position(|(known, _)| known == path) else { return };
+        let change = self.peers[peer].knocked(path, answered, self.now);
+        self.peer_changed(peer, Some(path), change);
     }
 
     pub(super) fn path_due(&mut self, peer: usize, path: usize) {
@@ -300,21 +352,29 @@ impl Node {
 
     fn peer_changed(&mut self, peer: usize, path: Option<usize>, change: Change) {
         let name = self.peers[peer].name.clone();
-        if let (Some(alive), Some(path)) = (change.path, path) {
-            let severity = if alive { EventSeverity::Info } else { EventSeverity::Warning };
-            let what = What::Path { node: name.clone(), path: self.paths[path].0.clone(), alive };
+        if let (Some(state), Some(path)) = (change.path, path) {
+            let severity = match state {
+                PathState::NotHeard | PathState::Green => EventSeverity::Info,
+                PathState::Yellow | PathState::Red => EventSeverity::Warning,
+            };
+            let what = What::Path { node: name.clone(), path: self.paths[path].0.clone(), state };
             self.event(severity, None, None, what);
+        }
+        if let Some(begins) = change.jeopardy {
+            let severity = if begins { EventSeverity::Warning } else { EventSeverity::Info };
+            self.event(severity, None, None, What::Jeopardy { node: name.clone(), begins });
+            self.touch_all();
         }
         let Some(reach) = change.reach else { return };
         let severity = match reach {
             Reach::Itself | Reach::NotMet | Reach::Alive | Reach::Left => EventSeverity::Info,
-            Reach::Silent => EventSeverity::Warning,
+            Reach::Silent | Reach::Hangs => EventSeverity::Warning,
         };
         self.event(severity, None, None, What::Node { node: name, reach });
         self.touch_all();
     }
 
-    fn touch_all(&mut self) {
+    pub(super) fn touch_all(&mut self) {
         for h in self.indices() {
             self.touch(h);
         }
@@ -329,7 +389,7 @@ impl Node {
         if up {
             self.tell.fully.insert(peer);
             // A peer that hears of this node hears it beat, too.
-            (0..self.paths.len()).for_each(|path| self.beat_to(peer, path));
+            (0..self.paths.len()).for_each(|path| self.beat_to(peer, path, false));
         }
         self.touch_all();
     }
@@ -340,7 +400,10 @@ impl Node {
         match message {
             PeerMessage::State(state) => self.peer_state(peer, state),
             PeerMessage::Ask { id, asker, request } => {
-                let result = self.peer_request(peer, request);
+                let result = match request {
+                    PeerRequest::Promise { hierarchy, claim, lasts } => self.promise(peer, &hierarchy, &claim, lasts),
+                    request => self.peer_request(peer, request),
+                };
                 let answer = PeerMessage::Answer { id, asker, result };
                 self.outputs.push_back(Output::Send(self.recorded, from.clone(), answer));
             }
@@ -393,6 +456,7 @@ impl Node {
         for summary in summaries {
             if let Some(h) = self.by_name.get(&summary.name).copied() {
                 self.merge(peer, h, &summary);
+                self.merge_maintenance(h, &summary.maintenance);
             }
         }
         self.touch_all();

@@ -12,7 +12,7 @@ use crate::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest, ArbiterView};
 use crate::claim::{ClaimId, Epoch};
 use crate::hierarchy::ResourceIndex;
 use crate::message::{Heartbeat, PeerMessage};
-use crate::names::{HierarchyName, NodeName, PathName, Tag};
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
 use crate::state::{Cause, Record};
 use crate::status::Event;
 use crate::time::{Millis, Monotonic};
@@ -36,6 +36,8 @@ pub enum Input {
     LeftoverGone(Tag),
     /// What is wrong with the kits, params and grants of resources on this node, by tag; replaces what was.
     Unusable(BTreeMap<Tag, String>),
+    /// The version of each kit here; replaces what was.
+    Kits(BTreeMap<KitName, String>),
     /// The arbiter has answered.
     Arbiter(ArbiterId, ArbiterAnswer),
     /// Something has changed at the arbiter, unasked: what was seen then. May be late, and may not come at all.
@@ -287,6 +289,20 @@ pub enum Request {
         /// Where to.
         to: NodeName,
     },
+    /// Checks go on, and nothing is done; or things are done again.
+    Maintenance {
+        /// What.
+        hierarchy: HierarchyName,
+        /// Begins, or ends.
+        on: bool,
+    },
+    /// Nothing is to be in service on a node, and nothing is brought there; or it may be again.
+    Drain {
+        /// Which.
+        node: NodeName,
+        /// Begins, or ends.
+        on: bool,
+    },
     /// The owner that this alarm is about is off.
     Confirm {
         /// The alarm.
@@ -303,6 +319,11 @@ impl fmt::Display for Request {
             Self::InService { target, force: true } => write!(f, "in-service {target} --force"),
             Self::OutOfService { target } => write!(f, "out-of-service {target}"),
             Self::Switchover { hierarchy, to } => write!(f, "switchover {hierarchy} {to}"),
+            Self::Maintenance { hierarchy, on } => {
+                write!(f, "maintenance {hierarchy} {}", if *on { "on" } else { "off" })
+            }
+            Self::Drain { node, on: true } => write!(f, "drain {node}"),
+            Self::Drain { node, on: false } => write!(f, "drain {node} --end"),
             Self::Confirm { alarm, .. } => write!(f, "confirm {alarm}"),
         }
     }

@@ -1,12 +1,15 @@
 //! What a node knows of its hierarchies only while its daemon lives. Plain data; lost with the daemon, and found
 //! out again.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::arbiter::Taking;
 use super::io::{CallId, CheckReport};
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::ladder::Ladder;
+use crate::names::NodeName;
 use crate::plan::Goal;
 use crate::sequence::Sequence;
 use crate::state::Cause;
@@ -27,6 +30,20 @@ pub(super) struct LocalHierarchy {
     pub(super) running: Option<Running>,
     /// Why a failure could not lead to a failover, the last time it was looked into.
     pub(super) stranded: Option<String>,
+    /// When the newest claim was made or heard of.
+    pub(super) claim_known_at: Monotonic,
+    /// A claim that is being made at the arbiter (O12).
+    pub(super) taking: Option<Taking>,
+    /// Since when nobody has a permit, as the arbiter shows it.
+    pub(super) free_since: Option<Monotonic>,
+    /// The arbiter knows an older claim than this node, or none any more.
+    pub(super) gone_back: bool,
+    /// Who has promised not to claim: until when, and when that was asked for.
+    pub(super) promised_by: BTreeMap<NodeName, (Monotonic, Monotonic)>,
+    /// This node has promised not to claim until then.
+    pub(super) promised_until: Option<Monotonic>,
+    /// A node of higher priority that could take it, and since when.
+    pub(super) better: Option<(NodeName, Monotonic)>,
     pub(super) resources: Vec<LocalResource>,
 }
 
@@ -103,6 +120,21 @@ impl LocalHierarchy {
             view: ResourceView::new(ResourceStatus::IllState, "the daemon has just started"),
         };
         let resources = hierarchy.resources().map(|_| resource()).collect();
-        Self { hierarchy, member, proven: false, attempted: false, running: None, stranded: None, resources }
+        Self {
+            hierarchy,
+            member,
+            proven: false,
+            attempted: false,
+            running: None,
+            stranded: None,
+            claim_known_at: Monotonic::default(),
+            taking: None,
+            free_since: None,
+            gone_back: false,
+            promised_by: BTreeMap::new(),
+            promised_until: None,
+            better: None,
+            resources,
+        }
     }
 }

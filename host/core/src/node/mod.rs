@@ -22,8 +22,10 @@
 //! ask for, `views` what is shown.
 
 mod alarms;
+mod arbiter;
 mod calls;
 mod checks;
+mod compare;
 mod explain;
 mod gossip;
 mod io;
@@ -31,8 +33,11 @@ mod local;
 mod operator;
 mod ownership;
 mod peers;
+mod promises;
 mod serve;
+mod takeover;
 mod timers;
+mod upkeep;
 mod views;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -46,14 +51,15 @@ pub use io::{
 pub use timers::{HierarchyIndex, Timer};
 
 use crate::hierarchy::{Hierarchy, ResourceIndex};
-use crate::names::{HierarchyName, NodeName, Tag};
+use crate::names::{HierarchyName, KitName, NodeName, Tag};
 use crate::plan::Presence;
-use crate::spec::Spec;
+use crate::spec::{FailoverMode, FenceSpec, HierarchySpec, Spec};
 use crate::state::{Ended, HierarchyState, Record, ResourceState, State};
 use crate::status::{Event, EventSeverity, What};
 use crate::time::{Millis, Monotonic, Now};
 
 use alarms::{Alarms, Scope};
+use arbiter::Arbiter;
 use io::Paths;
 use local::{ActiveCall, LocalHierarchy, LocalResource};
 use peers::Peer;
@@ -90,6 +96,8 @@ pub struct Config {
     pub leftovers: BTreeSet<Tag>,
     /// What is wrong with the kits, params and grants of resources on this node, by tag.
     pub unusable: BTreeMap<Tag, String>,
+    /// The version of each kit, as it is compared with the other nodes'.
+    pub kits: BTreeMap<KitName, String>,
     /// The same seed, state and inputs give the same outputs.
     pub seed: u64,
 }
@@ -104,6 +112,10 @@ pub struct Node {
     hold_time: Millis,
     node_names: Vec<NodeName>,
     paths: Paths,
+    /// How each node is fenced by the others, if it can be.
+    fences: BTreeMap<NodeName, FenceSpec>,
+    config_parts: BTreeMap<String, String>,
+    kits: BTreeMap<KitName, String>,
     seed: u64,
     now: Now,
     stopped: bool,
@@ -111,6 +123,8 @@ pub struct Node {
     caught_up: bool,
     /// Peers know of a newer daemon again: another one calls itself as this node does.
     doubled: bool,
+    /// This process was late, and has listened again for long enough only then (O6).
+    listens_until: Monotonic,
 
     state: State,
     recorded: RecordNumber,
@@ -120,6 +134,9 @@ pub struct Node {
     peers: Vec<Peer>,
     calls: BTreeMap<CallId, ActiveCall>,
     alarms: Alarms,
+    arbiter: Option<Arbiter>,
+    /// Promises asked for: of which hierarchy, of whom, when.
+    promises_asked: BTreeMap<u64, (HierarchyIndex, NodeName, Monotonic)>,
     /// What was asked of which peer.
     asks: BTreeMap<u64, (RequestId, NodeName)>,
     timers: Timers,
@@ -128,6 +145,7 @@ pub struct Node {
     next_call: u64,
     next_operation: u64,
     next_ask: u64,
+    next_fence: u64,
     messages: u64,
     refreshes: u64,
     tell: gossip::Tell,
@@ -143,7 +161,17 @@ impl Node {
     /// A node that starts with the state its journal gave.
     #[must_use]
     pub fn new(config: Config, recovered: State, now: Now) -> Self {
-        let Config { me, spec, config_hash, software, boot, damaged, leftovers, unusable, seed } = config;
+        let Config { me, spec, config_hash, software, boot, damaged, leftovers, unusable, kits, seed } = config;
+        let config_parts = spec.parts();
+        let fences = spec.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.fence.clone()?))).collect();
+        let by_arbiter =
+            |hierarchy: &HierarchySpec| hierarchy.failover == FailoverMode::Arbiter && hierarchy.nodes.contains(&me);
+        let arbiter = match (&spec.arbiter, &spec.self_fence) {
+            (Some(arbiter), Some(fence)) if spec.hierarchies.values().any(by_arbiter) => {
+                Some(Arbiter::new(arbiter.clone(), fence.takes, now.monotonic))
+            }
+            _ => None,
+        };
         let mut paths: Paths = spec.paths.into_iter().collect();
         paths.sort_by_key(|(_, path)| path.priority);
         let node_names: Vec<NodeName> = spec.nodes.keys().cloned().collect();
@@ -176,11 +204,15 @@ impl Node {
             hold_time: spec.hold_time,
             node_names,
             paths,
+            fences,
+            config_parts,
+            kits,
             seed,
             now,
             stopped: false,
             caught_up: false,
             doubled: false,
+            listens_until: now.monotonic,
             state: recovered,
             recorded: RecordNumber::default(),
             hierarchies,
@@ -189,12 +221,15 @@ impl Node {
             peers,
             calls: BTreeMap::new(),
             alarms: Alarms::default(),
+            arbiter,
+            promises_asked: BTreeMap::new(),
             asks: BTreeMap::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_call: 0,
             next_operation: 0,
             next_ask: 0,
+            next_fence: 0,
             messages: 0,
             refreshes: 0,
             tell: gossip::Tell::default(),
@@ -237,6 +272,8 @@ impl Node {
             self.timers.set(Timer::Refresh, self.now.monotonic + REFRESH);
         }
         self.schedule_first_checks();
+        self.keep_promises();
+        self.renew();
         self.settle();
     }
 
@@ -329,12 +366,12 @@ impl Node {
             Input::Outcome(call, outcome) => self.outcome(call, outcome),
             Input::LeftoverGone(tag) => self.leftover_gone(&tag),
             Input::Unusable(unusable) => self.unusable(unusable),
-            // Nothing asks for these yet.
-            Input::Arbiter(..)
-            | Input::ArbiterChanged(_)
-            | Input::FenceEnded(..)
-            | Input::Knocked { .. }
-            | Input::Guardian { .. } => {}
+            Input::Knocked { node, path, answered } => self.knocked(&node, &path, answered),
+            Input::Kits(kits) => self.kits_changed(kits),
+            Input::Arbiter(id, answer) => self.arbiter_answered(id, answer),
+            Input::ArbiterChanged(view) => self.arbiter_changed(&view),
+            Input::FenceEnded(id, result) => self.fence_ended(id, result),
+            Input::Guardian { there } => self.guardian(there),
             Input::Request(id, request) => self.request(id, request),
             Input::Stop => self.stop(),
         }
@@ -344,8 +381,16 @@ impl Node {
         match timer {
             Timer::Heartbeat { path } => self.beat(path),
             Timer::PathDead { peer, path } => self.path_due(peer, path),
+            Timer::Overdue { peer, path } => self.overdue(peer, path),
             Timer::Hold { peer } => self.hold_over(peer),
             Timer::Refresh => self.refresh(),
+            Timer::Fence { peer } => {
+                if self.peers[peer].reach().is_silence() {
+                    self.touch_all();
+                }
+            }
+            Timer::Renew => self.renew(),
+            Timer::Right { hierarchy } => self.touch(hierarchy),
             Timer::Gossip => self.tell.now(),
             Timer::Ask { id } => self.ask_unanswered(id),
             Timer::Check { hierarchy, resource } => self.check_due(hierarchy, resource, due),
@@ -480,6 +525,7 @@ impl Node {
         }
         if !self.changed.is_empty() {
             (0..self.peers.len()).for_each(|peer| self.refresh_alarms(Scope::Peer(peer)));
+            self.refresh_alarms(Scope::Arbiter);
         }
         while let Some(h) = self.changed.pop_first() {
             if self.local(h).member {

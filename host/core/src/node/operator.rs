@@ -30,7 +30,10 @@ impl Node {
             Request::InService { target, .. } | Request::OutOfService { target } => {
                 self.find(target).ok().map(|(h, _)| h)
             }
-            Request::Switchover { hierarchy, .. } => self.by_name.get(hierarchy).copied(),
+            Request::Switchover { hierarchy, .. } | Request::Maintenance { hierarchy, .. } => {
+                self.by_name.get(hierarchy).copied()
+            }
+            Request::Drain { .. } => None,
             Request::Confirm { alarm, .. } => self.alarms.silent_owner(alarm).map(|(h, _)| h),
         };
         let (position, recorded) = (self.outputs.len(), self.recorded);
@@ -72,8 +75,27 @@ impl Node {
                 Ok(h) => self.switchover(h, to),
                 Err(why) => Refused(why),
             },
+            Request::Maintenance { hierarchy, on } => match self.find_hierarchy(&hierarchy) {
+                Ok(h) => answer(self.maintain(h, on)),
+                Err(why) => Refused(why),
+            },
+            Request::Drain { node, on } if node == self.me => answer(self.drain(on)),
+            Request::Drain { node, .. } if !self.node_names.contains(&node) => {
+                Refused(alloc::format!("there is no node `{node}`"))
+            }
+            Request::Drain { node, on } => PassOn(node, PeerRequest::Drain { on }),
             Request::Confirm { alarm, answers } => self.confirm(&alarm, &answers),
         }
+    }
+
+    /// Nothing is done in maintenance, not even on a word that may come from somebody who does not know of it.
+    fn in_maintenance(&self, h: HierarchyIndex) -> Option<Answer> {
+        let name = self.name(h);
+        self.durable(h).maintenance.on.then(|| {
+            Refused(alloc::format!(
+                "{name} is in maintenance, so nothing is done; when that is over: mainstay maintenance {name} off"
+            ))
+        })
     }
 
     /// The hierarchy or the resource that an operator means.
@@ -98,6 +120,9 @@ impl Node {
     }
 
     fn in_service(&mut self, h: HierarchyIndex, r: Option<ResourceIndex>) -> Answer {
+        if let Some(refused) = self.in_maintenance(h) {
+            return refused;
+        }
         let name = self.name(h).clone();
         let durable = self.durable(h);
         if durable.unknown {
@@ -240,11 +265,14 @@ impl Node {
         if self.is_owner(h) && self.local(h).proven {
             return self.in_service_here(h, None);
         }
-        self.claim(h, Cause::Operator, BTreeSet::new());
+        self.claim_by_word(h, Cause::Operator);
         Accepted(alloc::format!("claimed {} on the operator's word; bringing it in service here", self.name(h)))
     }
 
     fn out_of_service(&mut self, h: HierarchyIndex, r: Option<ResourceIndex>) -> Answer {
+        if let Some(refused) = self.in_maintenance(h) {
+            return refused;
+        }
         let name = self.name(h).clone();
         if !self.is_owner(h) {
             return self.out_of_service_elsewhere(h, r);
@@ -294,6 +322,9 @@ impl Node {
     }
 
     fn switchover(&mut self, h: HierarchyIndex, to: NodeName) -> Answer {
+        if let Some(refused) = self.in_maintenance(h) {
+            return refused;
+        }
         let name = self.name(h).clone();
         if !self.local(h).hierarchy.may_run_on(&to) {
             let nodes = crate::message::list(&self.local(h).hierarchy.spec.nodes);
@@ -363,10 +394,13 @@ impl Node {
         if claim_of(self, h).as_ref() != Some(&claim) {
             return Refused(alloc::format!("another claim was seen since: {}", self.ownership_in_words(h)));
         }
+        if let Some(refused) = self.in_maintenance(h) {
+            return refused;
+        }
         if let Some(why) = self.unusable_here(h).first() {
             return Refused(alloc::format!("this node cannot take it over: {why}"));
         }
-        self.claim(h, Cause::Failover, BTreeSet::new());
+        self.claim_by_word(h, Cause::Failover);
         Accepted(alloc::format!(
             "the operator states that {} is off; bringing {} in service here",
             claim.claimant,
@@ -401,6 +435,9 @@ impl Node {
 
     /// An answer. One that another daemon of this node was meant to get, or that another node gives, is none.
     pub(super) fn answered(&mut self, peer: usize, ask: u64, asker: u64, result: Result<String, String>) {
+        if asker == self.state.incarnation && self.promise_answered(peer, ask, &result) {
+            return;
+        }
         let asked = self.asks.get(&ask).filter(|(_, node)| *node == self.peers[peer].name);
         let Some((id, _)) = asked.filter(|_| asker == self.state.incarnation).cloned() else { return };
         self.asks.remove(&ask);
@@ -424,10 +461,13 @@ impl Node {
     pub(super) fn peer_request(&mut self, peer: usize, request: PeerRequest) -> Result<String, String> {
         let from = self.peers[peer].name.clone();
         let (hierarchy, words) = match &request {
-            PeerRequest::InService { hierarchy, .. } => (hierarchy.clone(), "in-service"),
-            PeerRequest::OutOfService { hierarchy, .. } => (hierarchy.clone(), "out-of-service"),
-            PeerRequest::Switchover { hierarchy, .. } => (hierarchy.clone(), "switchover"),
-            PeerRequest::TakeBack { hierarchy, .. } => (hierarchy.clone(), "take back"),
+            PeerRequest::InService { hierarchy, .. } => (Some(hierarchy.clone()), "in-service"),
+            PeerRequest::OutOfService { hierarchy, .. } => (Some(hierarchy.clone()), "out-of-service"),
+            PeerRequest::Switchover { hierarchy, .. } => (Some(hierarchy.clone()), "switchover"),
+            PeerRequest::TakeBack { hierarchy, .. } => (Some(hierarchy.clone()), "take back"),
+            PeerRequest::Promise { hierarchy, .. } => (Some(hierarchy.clone()), "promise"),
+            PeerRequest::Drain { on: true } => (None, "drain"),
+            PeerRequest::Drain { on: false } => (None, "drain --end"),
         };
         let answer = self.decide_for_peer(request);
         let result = match answer {
@@ -441,7 +481,7 @@ impl Node {
         };
         self.event(
             EventSeverity::Info,
-            Some(hierarchy),
+            hierarchy,
             None,
             What::Request { request: alloc::format!("{words}, asked on {from}"), answer },
         );
@@ -453,7 +493,9 @@ impl Node {
             PeerRequest::InService { hierarchy, .. }
             | PeerRequest::OutOfService { hierarchy, .. }
             | PeerRequest::Switchover { hierarchy, .. }
-            | PeerRequest::TakeBack { hierarchy, .. } => hierarchy.clone(),
+            | PeerRequest::TakeBack { hierarchy, .. }
+            | PeerRequest::Promise { hierarchy, .. } => hierarchy.clone(),
+            PeerRequest::Drain { on } => return answer(self.drain(*on)),
         };
         let h = match self.find_hierarchy(&name) {
             Ok(h) => h,
@@ -475,6 +517,10 @@ impl Node {
                 Err(refused) => refused,
             },
             PeerRequest::Switchover { to, .. } => self.switchover(h, to),
+            // Asked by a daemon, not by an operator: see `promise`.
+            PeerRequest::Promise { .. } | PeerRequest::Drain { .. } => {
+                Refused("it is no request of an operator".into())
+            }
             PeerRequest::TakeBack { claim, revision, .. } => {
                 let durable = self.durable(h);
                 if durable.unknown {
@@ -491,6 +537,13 @@ impl Node {
                 Accepted(alloc::format!("{} is given back", name))
             }
         }
+    }
+}
+
+fn answer(result: Result<String, String>) -> Answer {
+    match result {
+        Ok(text) => Accepted(text),
+        Err(why) => Refused(why),
     }
 }
 

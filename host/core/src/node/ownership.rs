@@ -29,12 +29,18 @@ impl Node {
             return;
         }
         self.prove(h);
+        if self.by_arbiter(h) {
+            self.act_by_arbiter(h);
+        }
         let durable = self.durable(h);
         let ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
         match (&durable.claim, &durable.standing.kind, ours) {
             (None, _, _) if matches!(durable.intent, Intent::Leave(..)) => self.pursue(h),
             (None, _, _) => self.claim_first(h),
-            (Some(_), StandingKind::Held, true) => self.pursue(h),
+            (Some(_), StandingKind::Held, true) => {
+                self.pursue(h);
+                self.consider_moving(h);
+            }
             // It was given away, and runs here all the same: a journal that was lost had what came after.
             (Some(_), StandingKind::Offered(_) | StandingKind::Released, true)
                 if matches!(durable.intent, Intent::Leave(..)) =>
@@ -52,7 +58,11 @@ impl Node {
                     self.take_offer(h);
                 }
             }
-            (Some(_), StandingKind::Held | StandingKind::Released | StandingKind::Offered(_), false) => self.pursue(h),
+            (Some(_), StandingKind::Held | StandingKind::Released | StandingKind::Offered(_), false) => {
+                self.pursue(h);
+                self.consider_removing(h);
+                self.consider_takeover(h);
+            }
         }
     }
 
@@ -61,6 +71,15 @@ impl Node {
     fn prove(&mut self, h: HierarchyIndex) {
         if !self.durable(h).informed && self.all_have_answered(h) {
             self.record(Record::Informed { hierarchy: self.name(h).clone() });
+        }
+        if let Some(proven) = self.proven_by_arbiter(h) {
+            if core::mem::replace(&mut self.local_mut(h).proven, proven) != proven {
+                if proven {
+                    self.look_at_what_waited(h);
+                }
+                self.mark_all(h);
+            }
+            return;
         }
         if self.local(h).proven {
             return;
@@ -96,6 +115,11 @@ impl Node {
 
     /// What stands in the way of a proof, and whether it will by itself in a moment's time.
     fn doubts(&self, h: HierarchyIndex) -> Vec<(bool, String)> {
+        match self.proven_by_arbiter(h) {
+            Some(true) => return Vec::new(),
+            Some(false) => return alloc::vec![(true, self.no_right_because(h))],
+            None => {}
+        }
         let name = self.name(h);
         let others = self.local(h).hierarchy.spec.nodes.iter().filter(|node| **node != self.me);
         others
@@ -128,19 +152,44 @@ impl Node {
     fn claim_first(&mut self, h: HierarchyIndex) {
         let first = self.local(h).hierarchy.spec.nodes.first() == Some(&self.me);
         // What is found running here is left alone: restoring what is in service is harmless.
-        if first && self.local(h).proven && self.unusable_here(h).is_empty() {
+        let fit = self.unusable_here(h).is_empty() && !self.state.drained && !self.durable(h).maintenance.on;
+        if first && fit && self.local(h).proven {
             self.claim(h, Cause::Start, BTreeSet::new());
         }
     }
 
-    /// Claims (O1, O2) and sets out to serve.
+    /// Claims (O1, O2) and sets out to serve; in arbiter mode once the arbiter has given its permit (O12).
     pub(super) fn claim(&mut self, h: HierarchyIndex, cause: Cause, tried: BTreeSet<NodeName>) {
         let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+        if self.by_arbiter(h) {
+            self.begin_take(h, claim, cause, tried);
+        } else {
+            self.claim_now(h, claim, cause, tried, false);
+        }
+    }
+
+    /// Claims on the operator's word, whatever an arbiter says (O10, O12).
+    pub(super) fn claim_by_word(&mut self, h: HierarchyIndex, cause: Cause) {
+        let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+        let forced = self.by_arbiter(h);
+        self.claim_now(h, claim, cause, BTreeSet::new(), forced);
+    }
+
+    pub(super) fn claim_now(
+        &mut self,
+        h: HierarchyIndex,
+        claim: Claim,
+        cause: Cause,
+        tried: BTreeSet<NodeName>,
+        forced: bool,
+    ) {
         let id = claim.id.clone();
         let failover = (cause == Cause::Failover).then_some(self.now.unix);
-        self.record(Record::Claimed { hierarchy: self.name(h).clone(), claim, cause, tried, failover });
+        self.record(Record::Claimed { hierarchy: self.name(h).clone(), claim, cause, tried, failover, forced });
         self.event_of(EventSeverity::Info, h, None, What::Claimed { claim: id, cause });
+        let now = self.now.monotonic;
         let local = self.local_mut(h);
+        local.claim_known_at = now;
         local.proven = true;
         local.attempted = false;
         // What was found running here is where it belongs now.
@@ -174,7 +223,8 @@ impl Node {
             Then::Nothing => self.intend(h, Intent::Rest, None),
             Then::Release => self.release(h, StandingKind::Released, BTreeSet::new(), cause),
             // What is given away has to be this node's own, for certain (O3).
-            Then::Offer(_) | Then::PassOn if !self.local(h).proven => {}
+            // Who has lost its permit is bound by the arbiter, not by a proof: nobody takes without a permit.
+            Then::Offer(_) | Then::PassOn if !self.local(h).proven && self.proven_by_arbiter(h).is_none() => {}
             Then::Offer(to) => {
                 let peer = self.peer_index(&to);
                 if peer.is_some_and(|peer| self.is_undecided(peer)) {
@@ -255,7 +305,8 @@ impl Node {
             };
             summary.offers && summary.ownership.as_ref().is_some_and(same)
         });
-        (stands && self.durable(h).informed) || self.local(h).proven
+        // The arbiter gives no permit for what rests on an old record (O12).
+        (stands && self.durable(h).informed) || self.local(h).proven || self.proven_by_arbiter(h).is_some()
     }
 
     /// It is offered to this node, which alone may claim it (O18); it needs no further contact. Where something of it is
@@ -287,7 +338,7 @@ impl Node {
             .peer_index(to)
             .and_then(|peer| self.peers[peer].summary(self.name(h)))
             .is_some_and(|summary| summary.declined.as_ref() == Some(&offer));
-        if !declined || !self.local(h).proven {
+        if !declined || !(self.local(h).proven || self.proven_by_arbiter(h).is_some()) {
             return;
         }
         let cause = durable.standing.cause.unwrap_or(Cause::Switchover);
@@ -313,7 +364,7 @@ impl Node {
         let relation = match (&durable.claim, &theirs.claim) {
             _ if durable.unknown => return self.learn_what_was_lost(h),
             (_, None) => return,
-            (None, Some(_)) => return self.learn(peer, h, theirs),
+            (None, Some(_)) => return self.learn_from(peer, h, theirs),
             (Some(ours), Some(theirs)) => theirs.relation(ours),
         };
         let ours_is_ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
@@ -322,15 +373,15 @@ impl Node {
             Relation::Same => {
                 let knows = ours_is_ours && durable.informed;
                 if !knows && theirs.standing.revision > durable.standing.revision {
-                    self.learn(peer, h, theirs);
+                    self.learn_from(peer, h, theirs);
                 }
             }
-            Relation::Follows => self.learn(peer, h, theirs),
+            Relation::Follows => self.learn_from(peer, h, theirs),
             Relation::Precedes => {}
             Relation::Conflict { first_wins } => {
                 self.conflict(h, theirs);
                 if first_wins {
-                    self.learn(peer, h, theirs);
+                    self.learn_from(peer, h, theirs);
                 }
             }
         }
@@ -357,11 +408,11 @@ impl Node {
             && ownership.claim.as_ref().is_some_and(|claim| claim.id.claimant != self.me);
         if elsewhere || told.iter().all(|(_, told)| told.is_some()) {
             let ownership = ownership.clone();
-            self.learn(peer, h, &ownership);
+            self.learn_from(peer, h, &ownership);
         }
     }
 
-    fn conflict(&mut self, h: HierarchyIndex, theirs: &OwnershipSummary) {
+    pub(super) fn conflict(&mut self, h: HierarchyIndex, theirs: &OwnershipSummary) {
         let durable = self.durable(h);
         let (Some(known), Some(heard)) = (&durable.claim, &theirs.claim) else { return };
         // Told by either side and in either order, it is one conflict.
@@ -375,8 +426,13 @@ impl Node {
         self.touch(h);
     }
 
-    /// Takes over what a peer knows. Whoever held a lower claim removes.
-    fn learn(&mut self, peer: usize, h: HierarchyIndex, theirs: &OwnershipSummary) {
+    fn learn_from(&mut self, peer: usize, h: HierarchyIndex, theirs: &OwnershipSummary) {
+        let teller = self.peers[peer].name.clone();
+        self.learn(teller.as_str(), h, theirs);
+    }
+
+    /// Takes over what another knows. Whoever held a lower claim removes.
+    pub(super) fn learn(&mut self, teller: &str, h: HierarchyIndex, theirs: &OwnershipSummary) {
         let before = self.durable(h).owner().cloned();
         let owned = before.as_ref() == Some(&self.me);
         let ours = theirs.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
@@ -396,7 +452,6 @@ impl Node {
             intent,
         });
         let durable = self.durable(h);
-        let teller = &self.peers[peer].name;
         let text = match (&durable.claim, &durable.standing.kind) {
             (None, _) => alloc::format!("{teller} says that nobody has claimed it yet"),
             (Some(claim), StandingKind::Held) => alloc::format!("{} has claimed it, {}", claim.id.claimant, claim.id),
@@ -415,7 +470,9 @@ impl Node {
             // What was found running here is where it belongs.
             self.local_mut(h).resources.iter_mut().for_each(|resource| resource.violation = None);
         }
+        let now = self.now.monotonic;
         let local = self.local_mut(h);
+        local.claim_known_at = now;
         local.attempted = false;
         // A proof was for another claim; what is somebody else's needs none.
         local.proven &= ours;

@@ -31,6 +31,8 @@ impl Node {
             return;
         }
         match self.durable(h).intent.clone() {
+            // Nothing is done in maintenance; what takes something away because another owns it goes on.
+            Intent::Serve(_) if self.durable(h).maintenance.on => {}
             Intent::Serve(cause) if self.local(h).proven => {
                 let unwanted = self.unwanted_here(h);
                 let goal = if unwanted.is_empty() { Goal::InService } else { Goal::Without(unwanted) };
@@ -215,6 +217,14 @@ impl Node {
         let mut tried = self.durable(h).tried.clone();
         tried.insert(self.me.clone());
         let allowed = if moving { Ok(()) } else { self.failover_allowed(h) };
+        if !moving {
+            // What is not the same there is withheld; by an operator's word it may be moved all the same.
+            let spec = &self.local(h).hierarchy.spec;
+            let others = spec.nodes.iter().filter_map(|node| Some((node, self.peer_index(node)?)));
+            let differ = others.filter(|(_, peer)| self.kits_differ(*peer, h).is_some());
+            let differ: Vec<_> = differ.map(|(node, _)| node.clone()).collect();
+            tried.extend(differ);
+        }
         match allowed.and_then(|()| self.next_candidate(h, &tried)) {
             Ok(to) => {
                 let cause = if moving { Cause::Undo } else { Cause::Failover };
@@ -238,15 +248,23 @@ impl Node {
         if spec.block_failover {
             return Err("failover is blocked for this hierarchy (block-failover)".into());
         }
+        if self.durable(h).maintenance.on {
+            return Err("it is in maintenance".into());
+        }
+        self.failovers_exhausted(h).map_or(Ok(()), Err)
+    }
+
+    /// Why it does not fail over once more (O20).
+    pub(super) fn failovers_exhausted(&self, h: HierarchyIndex) -> Option<String> {
+        let spec = &self.local(h).hierarchy.spec;
         let failovers = self.durable(h).failovers.iter();
         let recent = failovers.filter(|at| self.now.unix.distance(**at) < spec.failovers_window).count();
-        if recent >= spec.failovers_max as usize {
-            return Err(alloc::format!(
+        (recent >= spec.failovers_max as usize).then(|| {
+            alloc::format!(
                 "it has failed over {recent} times, and the limit is {} (failover-limit)",
                 spec.failover_limit()
-            ));
-        }
-        Ok(())
+            )
+        })
     }
 
     /// Something failed and could not move: it does as soon as it can.

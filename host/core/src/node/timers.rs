@@ -33,10 +33,29 @@ pub enum Timer {
         /// On which path.
         path: usize,
     },
+    /// A heartbeat of a peer is missed on a comm path: it is asked for.
+    Overdue {
+        /// Which peer.
+        peer: usize,
+        /// On which path.
+        path: usize,
+    },
     /// The hold time of a peer that left with its resources in service has passed (O9).
     Hold {
         /// Which peer.
         peer: usize,
+    },
+    /// A silent peer is fenced, or fenced again.
+    Fence {
+        /// Which peer.
+        peer: usize,
+    },
+    /// The lease at the arbiter is renewed.
+    Renew,
+    /// The right to act on a hierarchy has to be given up unless it was renewed (O13).
+    Right {
+        /// Of which hierarchy.
+        hierarchy: HierarchyIndex,
     },
     /// What peers know of this node is sent again, in case a message was lost.
     Refresh,
@@ -73,7 +92,11 @@ impl fmt::Display for Timer {
         f.write_str(match self {
             Self::Heartbeat { .. } => "a heartbeat is due",
             Self::PathDead { .. } => "a comm path is dead unless a heartbeat comes",
+            Self::Overdue { .. } => "a heartbeat is missed and asked for",
             Self::Hold { .. } => "a peer's hold time ends",
+            Self::Fence { .. } => "a silent peer is fenced",
+            Self::Renew => "the lease at the arbiter is renewed",
+            Self::Right { .. } => "a right to act ends",
             Self::Refresh => "peers are told everything again",
             Self::Gossip => "peers are told of changed states",
             Self::Ask { .. } => "a peer should have answered",

@@ -237,7 +237,7 @@ impl Node {
         let known = &self.peers[peer];
         let path = |((path, _), link): (&(crate::names::PathName, _), &super::peers::Link)| PathStatus {
             name: path.clone(),
-            alive: link.alive,
+            state: link.state,
             last_heard: link.last_heard,
         };
         NodeStatus {
@@ -293,7 +293,7 @@ impl Node {
     fn as_told(&self, node: &NodeName, view: &ResourceView) -> ResourceView {
         match self.peer_index(node).map(|peer| self.peers[peer].reach()) {
             Some(Reach::Alive | Reach::Itself) => view.clone(),
-            Some(reach @ (Reach::Silent | Reach::Left | Reach::NotMet)) => {
+            Some(reach @ (Reach::Silent | Reach::Hangs | Reach::Left | Reach::NotMet)) => {
                 ResourceView::new(ResourceStatus::IllState, alloc::format!("{node} is {reach}; it last said {view}"))
             }
             None => view.clone(),

@@ -9,6 +9,8 @@ mod read;
 mod silence;
 mod table;
 
+pub(crate) use silence::remove_budget;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -337,6 +339,30 @@ impl Places {
 }
 
 impl Spec {
+    /// Of each part of the config a number that is another when the part is, so that nodes can say what differs between
+    /// them. Not a secret, and no proof against anybody who wants two parts to look alike.
+    #[must_use]
+    pub fn parts(&self) -> BTreeMap<String, String> {
+        let mut parts = BTreeMap::new();
+        let mut top = self.clone();
+        for (name, path) in core::mem::take(&mut top.paths) {
+            parts.insert(alloc::format!("[path.{name}]"), fingerprint(&path));
+        }
+        for (name, node) in core::mem::take(&mut top.nodes) {
+            parts.insert(alloc::format!("[node.{name}]"), fingerprint(&node));
+        }
+        for (name, mut hierarchy) in core::mem::take(&mut top.hierarchies) {
+            for (tag, resource) in core::mem::take(&mut hierarchy.resources) {
+                parts.insert(alloc::format!("[hierarchy.{name}.resource.{tag}]"), fingerprint(&resource));
+            }
+            parts.insert(alloc::format!("[hierarchy.{name}]"), fingerprint(&hierarchy));
+        }
+        parts.insert("[arbiter]".into(), fingerprint(&top.arbiter.take()));
+        parts.insert("[self-fence]".into(), fingerprint(&top.self_fence.take()));
+        parts.insert("the top of the file".into(), fingerprint(&top));
+        parts
+    }
+
     /// Reads the text of a config. Without a spec there is at least one error among the diagnostics.
     #[must_use]
     pub fn read(file: &str, text: &str) -> (Option<Self>, Diagnostics) {
@@ -372,6 +398,16 @@ impl ResourceSpec {
         }
         Value::Object(params)
     }
+}
+
+/// FNV-1a, 64 bits, of what it is as JSON.
+fn fingerprint(part: &impl Serialize) -> String {
+    // Plain values with text keys: they can always be written.
+    let text = serde_json::to_string(part).unwrap_or_default();
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    alloc::format!("{hash:016x}")
 }
 
 /// `over` laid over `params`: tables key by key, everything else replaced.

@@ -223,19 +223,16 @@ fn over_paths(spec: &Spec, hierarchy: &HierarchySpec, what: &str, at: usize, dia
             "if the only one broke, each node would take the other for dead: add a [path.NAME] over other cables and switches, or let the operator decide: failover = \"confirm\"".to_owned(),
         );
     }
-    let unfenced: Vec<&str> = hierarchy
-        .nodes
-        .iter()
-        .filter(|node| spec.nodes.get(*node).is_some_and(|node| node.fence.is_none()))
-        .map(NodeName::as_str)
-        .collect();
+    let without = hierarchy.nodes.iter().filter(|node| spec.nodes.get(*node).is_some_and(|node| node.fence.is_none()));
+    let unfenced = without.map(NodeName::as_str).collect::<BTreeSet<_>>();
+    let are = if unfenced.len() == 1 { "is" } else { "are" };
     if !unfenced.is_empty() && !hierarchy.accept_split_brain {
         diagnostics.error(
             at,
             format!("{what} cannot promise one owner: whatever cuts all comm paths at once (a switch, a power strip) makes both nodes owners (O11)"),
             format!(
-                "describe how {} is fenced ([node.NAME.fence]), or use an arbiter, or write accept-split-brain = true if two owners do no harm",
-                unfenced.join(" and ")
+                "describe how {} {are} fenced ([node.NAME.fence]), or use an arbiter, or write accept-split-brain = true if two owners do no harm",
+                unfenced.into_iter().collect::<Vec<_>>().join(" and ")
             ),
         );
     }

@@ -244,6 +244,7 @@ impl World {
             damaged,
             leftovers: machine.leftovers.keys().cloned().collect(),
             unusable: machine.unusable.clone(),
+            kits: BTreeMap::new(),
             seed,
         };
         let life = machine.life;

@@ -256,7 +256,11 @@ impl World {
                     .and_then(|status| status.alarms.into_iter().find(|it| it.id == *alarm))
                     .and_then(|it| it.hierarchy)
             }
-            Request::InService { .. } | Request::OutOfService { .. } | Request::Switchover { .. } => None,
+            Request::InService { .. }
+            | Request::OutOfService { .. }
+            | Request::Switchover { .. }
+            | Request::Maintenance { .. }
+            | Request::Drain { .. } => None,
         };
         if let Some(hierarchy) = hierarchy {
             let (checks, machines) = (&mut self.checks, &mut self.machines);
