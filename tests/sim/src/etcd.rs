@@ -145,6 +145,14 @@ impl Etcd {
         ArbiterView { hierarchies: known.map(|(name, it)| (name.clone(), entry(it))).collect() }
     }
 
+    /// Who has a permit that has not run out.
+    #[must_use]
+    pub fn permit(&self, now: Monotonic, hierarchy: &HierarchyName) -> Option<NodeName> {
+        let held = self.store.entries.get(hierarchy)?.permit.as_ref()?;
+        let lease = self.store.leases.get(&held.lease)?;
+        (lease.ends + self.late > now).then(|| held.node.clone())
+    }
+
     /// Leases that have run out go, and the permits under them. Says whether any did.
     pub fn expire(&mut self, now: Monotonic) -> bool {
         let late = self.late;

@@ -13,6 +13,7 @@
 //! | `app A TAG breaks`, `app A TAG dies`, `by-hand A TAG` | an application, past mainstay |
 //! | `kit A TAG OPERATION ANSWER`, `kit-slow A TAG LENGTH`, `unusable A TAG` | a kit |
 //! | `ask A in-service`, `... out-of-service [TAG]`, `... switchover B`, `... force`, `... confirm` | an operator |
+//! | `maintenance A`, `drain A B` | asked for on A: of the hierarchy, of the node B; ended at the end |
 //! | `true-word A force`, `true-word A confirm` | all other machines are off, and an operator says so at the end |
 //! | `arbiter-cut A`, `arbiter-away`, `arbiter-slow A LENGTH`, `arbiter-lossy A PERMILLE`, `arbiter-late LENGTH` | the arbiter |
 //! | `arbiter-wipe`, `arbiter-restore`, `arbiter-leader` | lost; put back to what it was when the fault began; led by another |
@@ -45,7 +46,7 @@ pub struct Aside {
 pub fn about(what: &str) -> (Vec<NodeName>, bool) {
     let mut words = what.split(' ');
     let word = words.next().unwrap_or_default();
-    let everybody = matches!(word, "isolate" | "ask" | "true-word");
+    let everybody = matches!(word, "isolate" | "ask" | "true-word" | "maintenance" | "drain");
     let named: Vec<&str> = words.filter(|word| NODES.contains(word)).collect();
     let nodes = if everybody { NODES.to_vec() } else { named };
     (nodes.into_iter().map(NodeName::from).collect(), word.starts_with("arbiter") || word == "guardian")
@@ -65,6 +66,7 @@ pub fn turn(world: &mut World, aside: &mut Aside, number: u64, what: &str, begin
         "lose-disk" | "damage" | "disk-stuck" | "disk-slow" => disk(world, &words, begins),
         "app" | "by-hand" | "kit" | "kit-slow" | "unusable" => kit(world, &words, begins),
         "ask" | "true-word" => operator(world, &words, begins),
+        "maintenance" | "drain" => upkeep(world, &words, begins),
         _ => outside(world, aside, number, &words, begins),
     };
     known.ok_or_else(|| format!("`{what}` is no fault"))
@@ -272,6 +274,18 @@ fn operator(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
         _ => return None,
     };
     world.ask(&a, request);
+    Some(())
+}
+
+fn upkeep(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
+    let a = node(world, words.get(1))?;
+    let request = match words[0] {
+        "maintenance" => Request::Maintenance { hierarchy: HierarchyName::from(HIERARCHY), on: begins },
+        _ => Request::Drain { node: node(world, words.get(2))?, on: begins },
+    };
+    if world.machines[&a].node.is_some() {
+        world.ask(&a, request);
+    }
     Some(())
 }
 

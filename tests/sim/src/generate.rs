@@ -88,12 +88,33 @@ impl Trouble<'_> {
                 let theme = if self.random.chance(150) { self.random.pick(&THEMES) } else { self.random.pick(&themes) };
                 let what = self.what(theme);
                 let lasts = self.lasts(&what);
+                faults.extend(self.provoked(&what, at));
                 faults.push(Fault { at, lasts, what });
                 at.0 += self.gap().0;
             }
             at.0 += self.random.between(Millis(1_000), Millis(60_000)).0;
         }
         faults
+    }
+
+    /// A kit whose manners are bad shows nothing of it until it is called.
+    fn provoked(&mut self, what: &str, at: Millis) -> Option<Fault> {
+        let words: Vec<&str> = what.split(' ').collect();
+        let ["kit" | "kit-slow", node, tag, operation, ..] = words[..] else { return None };
+        if self.random.chance(300) {
+            return None;
+        }
+        let what = match operation {
+            "restore" => format!("ask {node} switchover {node}"),
+            "remove" => {
+                let others: Vec<&str> =
+                    NODES[..self.scenario.nodes].iter().filter(|other| **other != node).copied().collect();
+                format!("ask {node} switchover {}", self.random.pick(&others))
+            }
+            "recover" => format!("app {node} {tag} breaks"),
+            _ => format!("app {node} {tag} dies"),
+        };
+        Some(Fault { at: Millis(at.0 + self.gap().0), lasts: Millis(0), what })
     }
 
     fn gap(&mut self) -> Millis {
@@ -220,7 +241,9 @@ impl Trouble<'_> {
 
     fn operator(&mut self) -> String {
         let (node, to) = self.two();
-        match self.random.below(9) {
+        match self.random.below(11) {
+            9 => format!("maintenance {node}"),
+            10 => format!("drain {node} {to}"),
             0..=2 => format!("ask {node} switchover {to}"),
             3 => format!("ask {node} switchover {node}"),
             4 => format!("ask {node} in-service"),

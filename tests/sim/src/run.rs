@@ -156,7 +156,12 @@ fn live(world: &mut World, scenario: &Scenario) -> Result<(), String> {
                     world.checks.trouble_over(number as u64, world.now());
                 }
             }
-            Turn::Round => look_after(world, scenario, &mut answered),
+            Turn::Round => {
+                look_after(world, scenario, &mut answered);
+                if rested {
+                    upkeep_is_over(world, scenario);
+                }
+            }
         }
     }
     if !rested {
@@ -215,6 +220,21 @@ fn look_after(world: &mut World, scenario: &Scenario, answered: &mut BTreeSet<Cl
             if let Some(answers) = alarm.confirms.filter(|claim| answered.insert(claim.clone())) {
                 world.ask(&name, Request::Confirm { alarm: alarm.id, answers });
             }
+        }
+    }
+}
+
+/// Nobody works on the cluster any more, and says so until everybody has heard.
+fn upkeep_is_over(world: &mut World, scenario: &Scenario) {
+    let had = |word: &str| scenario.faults.iter().any(|fault| fault.what.starts_with(word));
+    let Some(on) = world.machines.keys().next().cloned() else { return };
+    if had("maintenance") {
+        let hierarchy = mainstay_core::names::HierarchyName::from(crate::scenario::HIERARCHY);
+        world.ask(&on, Request::Maintenance { hierarchy, on: false });
+    }
+    if had("drain") {
+        for node in scenario.node_names() {
+            world.ask(&on, Request::Drain { node, on: false });
         }
     }
 }

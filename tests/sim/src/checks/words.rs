@@ -16,17 +16,20 @@ pub(super) struct Words {
 }
 
 impl Checks {
-    /// An operator says on this node that no other has the hierarchy. Says whether that is so.
+    /// An operator says on this node that no other has the hierarchy. `permit` is who has one for it, at the arbiter. Says
+    /// whether that is so.
     pub fn word(
         &mut self,
         hierarchy: &HierarchyName,
         node: &NodeName,
         machines: &mut BTreeMap<NodeName, Machine>,
+        permit: Option<&NodeName>,
     ) -> bool {
         let life = machines[node].life();
         self.proof.word(node, hierarchy, life);
         let before = self.words.given.insert(hierarchy.clone(), node.clone());
-        let mut is_so = true;
+        // Who has a permit may act as soon as it has power, without asking anybody but the arbiter.
+        let mut is_so = permit.is_none_or(|holder| holder == node);
         for (other, machine) in machines.iter_mut().filter(|(other, _)| *other != node) {
             if machine.off {
                 continue;

@@ -264,7 +264,8 @@ impl World {
         };
         if let Some(hierarchy) = hierarchy {
             let (checks, machines) = (&mut self.checks, &mut self.machines);
-            let true_word = checks.word(&hierarchy, name, machines);
+            let permit = self.etcd.permit(self.now, &hierarchy);
+            let true_word = checks.word(&hierarchy, name, machines, permit.as_ref());
             self.coverage.count(if true_word { "word: true" } else { "word: hasty" });
         }
     }
