@@ -147,8 +147,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let measures = Measures::default();
     let (told, journal_told) = mpsc::unbounded_channel();
     let journal = Journal::start(opened.file, told).context("the journal's thread cannot be started")?;
-    let api =
-        Api { happenings: happenings.clone(), events: events.clone(), measures: measures.clone(), host: host.clone() };
+    let api = Api {
+        happenings: happenings.clone(),
+        events: events.clone(),
+        measures: measures.clone(),
+        dropped: links.dropped().clone(),
+        host: host.clone(),
+    };
     let socket = StateDir::socket(state_dir.path());
     api::serve(&socket, api).with_context(|| format!("the local API at {}", socket.display()))?;
     leftovers::see_to(left, &happenings);

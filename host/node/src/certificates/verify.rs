@@ -13,12 +13,11 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
 use super::{Identity, facts};
-use crate::links::dropped::Reason;
 
 /// The one implementation of cryptography in this program (see deny.toml).
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -232,35 +231,4 @@ pub(super) fn check_chain(
     let parsed = ParsedCertificate::try_from(certificate)?;
     let algorithms = provider().signature_verification_algorithms.all;
     verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
-}
-
-/// What a failed handshake is counted as, and in words for people.
-#[must_use]
-pub fn judge(error: &Error) -> (Reason, String) {
-    match error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(foreign))) => {
-            (Reason::Foreign, foreign.to_string())
-        }
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            let what =
-                "its certificate has expired: `mainstay node add` makes a new one; or this node's clock is wrong";
-            (Reason::Unauthenticated, what.into())
-        }
-        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
-            (Reason::Unauthenticated, "its certificate does not count yet: a clock is wrong, of either node".into())
-        }
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            (Reason::Foreign, "its certificate is not of this cluster's authority (ca.pem)".into())
-        }
-        Error::NoCertificatesPresented => (Reason::Unauthenticated, "it shows no certificate".into()),
-        Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
-            (Reason::Foreign, "it does not believe this node's certificate: are both of one authority (ca.pem)?".into())
-        }
-        Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            (Reason::Unauthenticated, "it says that this node's certificate has expired, or its clock is wrong".into())
-        }
-        Error::AlertReceived(alert) => (Reason::Foreign, format!("it refuses this node's certificate: {alert:?}")),
-        Error::InvalidCertificate(why) => (Reason::Foreign, format!("its certificate is refused: {why:?}")),
-        other => (Reason::Malformed, format!("it does not speak TLS 1.3 as a node does: {other}")),
-    }
 }

@@ -30,6 +30,18 @@ impl Reason {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Malformed, Self::Unauthenticated, Self::Replayed, Self::Foreign, Self::TooLong];
 
+    /// Its name among the measures.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Replayed => "replayed",
+            Self::Foreign => "foreign",
+            Self::TooLong => "too-long",
+        }
+    }
+
     fn place(self) -> usize {
         match self {
             Self::Malformed => 0,

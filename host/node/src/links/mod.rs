@@ -111,7 +111,7 @@ pub struct ListenError {
 
 impl Links {
     /// Listens on every comm path, and connects to every peer, from now on. Without `certificates` there is nobody to
-    /// talk to: a cluster of one node.
+    /// talk to, as in a cluster of one node, and nothing is listened to.
     ///
     /// # Errors
     /// When this node cannot listen on one of them.
@@ -130,7 +130,7 @@ impl Links {
         let mut listening = BTreeMap::new();
         let mut opened = Vec::new();
         let mut accepting = Vec::new();
-        for (name, path) in paths {
+        for (name, path) in paths.into_iter().filter(|_| certificates.is_some()) {
             let Some(address) =
                 spec.nodes.get(&me.name).and_then(|node| node.listen.get(name).or_else(|| node.address.get(name)))
             else {

@@ -7,13 +7,14 @@ use std::io;
 
 use mainstay_core::names::NodeName;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::dropped::Reason;
 use super::keys::{EXPORTER_LABEL, SECRET_BYTES, SessionKeys, Side};
 use super::wire::FrameError;
-use crate::certificates::{CertificatesError, Store, facts, verify};
+use crate::certificates::{CertificatesError, Store, facts};
 
 /// What a ServerName has to be, and nobody looks at: who is meant is judged by the certificate's own name.
 const NOBODY: &str = "node.mainstay.invalid";
@@ -57,7 +58,7 @@ impl LinkError {
     pub(super) fn blame(&self) -> Option<(Reason, String)> {
         let broken = |error: &io::Error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())?;
-            Some(verify::judge(tls))
+            Some(judge(tls))
         };
         match self {
             Self::Connection(error) | Self::Frame(FrameError::Connection(error)) => broken(error),
@@ -103,4 +104,34 @@ fn export(
     from: impl FnOnce([u8; SECRET_BYTES]) -> Result<[u8; SECRET_BYTES], rustls::Error>,
 ) -> Result<[u8; SECRET_BYTES], rustls::Error> {
     from([0; SECRET_BYTES])
+}
+
+/// What a failed handshake is counted as, and in words for people.
+fn judge(error: &Error) -> (Reason, String) {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(foreign))) => {
+            (Reason::Foreign, foreign.to_string())
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            let what =
+                "its certificate has expired: `mainstay node add` makes a new one; or this node's clock is wrong";
+            (Reason::Unauthenticated, what.into())
+        }
+        Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
+            (Reason::Unauthenticated, "its certificate does not count yet: a clock is wrong, of either node".into())
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            (Reason::Foreign, "its certificate is not of this cluster's authority (ca.pem)".into())
+        }
+        Error::NoCertificatesPresented => (Reason::Unauthenticated, "it shows no certificate".into()),
+        Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
+            (Reason::Foreign, "it does not believe this node's certificate: are both of one authority (ca.pem)?".into())
+        }
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            (Reason::Unauthenticated, "it says that this node's certificate has expired, or its clock is wrong".into())
+        }
+        Error::AlertReceived(alert) => (Reason::Foreign, format!("it refuses this node's certificate: {alert:?}")),
+        Error::InvalidCertificate(why) => (Reason::Foreign, format!("its certificate is refused: {why:?}")),
+        other => (Reason::Malformed, format!("it does not speak TLS 1.3 as a node does: {other}")),
+    }
 }

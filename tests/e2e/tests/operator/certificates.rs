@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use mainstay_node::certificates::make::{self, Validity};
+use mainstay_test_e2e::api::get;
 use mainstay_test_e2e::{Cluster, mainstay};
 use mainstay_test_support::{Authority, TempDir, binary};
 
@@ -34,6 +35,8 @@ fn a_node_of_another_cluster_gets_nothing_until_it_has_the_right_certificate() {
     cluster.start_all();
     for (node, peer) in [("a", "b"), ("b", "a")] {
         cluster.node(node).wait_for_log("of another cluster or node");
+        let counts = get(&cluster.node(node).socket(), "/v1/measures").expect("it answers").json();
+        assert!(counts["dropped"]["foreign"].as_u64() > Some(0), "{counts:#?}");
         let status = cluster.node(node).status();
         assert!(status.reach(peer) != "alive" && status.owner("shop").is_none(), "{status:#?}");
     }
