@@ -3,6 +3,8 @@
 //! The files are made of real values, written by this test with `MAINSTAY_BLESS=1`; others may lie beside them, such as
 //! what a fuzzer once found.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -70,15 +70,11 @@ pub(super) async fn accept(ground: Ground, path: PathName, listener: TcpListener
                     return;
                 }
                 Ok(Err(error)) => error,
-                Err(_) => LinkError::NoAnswer(HELLO.as_secs_f32()),
+                Err(_) => LinkError::Stranger(HELLO.as_secs_f32()),
             };
-            let (reason, why) = match &error {
-                LinkError::NoAnswer(_) => (Reason::Unauthenticated, error.to_string()),
-                _ => match error.blame() {
-                    Some(blame) => blame,
-                    // It has gone, or this node has nothing to show, which is said elsewhere.
-                    None => return tracing::debug!("comm path {path}: {from} is turned away: {error}"),
-                },
+            let Some((reason, why)) = error.blame() else {
+                // It has gone, or this node has nothing to show, which is said elsewhere.
+                return tracing::debug!("comm path {path}: {from} is turned away: {error}");
             };
             ground.dropped.drop(reason, || format!("comm path {path}: {from} is turned away: {why}"));
         });

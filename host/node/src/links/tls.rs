@@ -45,6 +45,8 @@ pub(super) enum LinkError {
     Foreign(String),
     #[error("it has not said who it is")]
     NoHello,
+    #[error("it has not said who it is within {0} s")]
+    Stranger(f32),
     #[error("no answer within {0} s")]
     NoAnswer(f32),
     #[error("another session takes its place")]
@@ -66,6 +68,7 @@ impl LinkError {
             Self::Frame(error @ FrameError::Malformed(_)) => Some((Reason::Malformed, error.to_string())),
             Self::Foreign(why) => Some((Reason::Foreign, why.clone())),
             Self::NoHello => Some((Reason::Malformed, self.to_string())),
+            Self::Stranger(_) => Some((Reason::Unauthenticated, self.to_string())),
             Self::Own(_) | Self::Setup(_) | Self::Refused(_) | Self::NoAnswer(_) | Self::Replaced | Self::Stopping => {
                 None
             }
@@ -107,6 +110,7 @@ fn export(
 }
 
 /// What a failed handshake is counted as, and in words for people.
+#[allow(clippy::wildcard_enum_match_arm, reason = "rustls has many errors, and will have more")]
 fn judge(error: &Error) -> (Reason, String) {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(foreign))) => {
