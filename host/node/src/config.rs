@@ -100,6 +100,9 @@ impl Config {
         let there = |path: String| folder.join(path).display().to_string();
         spec.secrets = spec.secrets.map(there);
         spec.certificates = spec.certificates.map(there);
+        if let Some(arbiter) = &mut spec.arbiter {
+            arbiter.certificates = arbiter.certificates.take().map(there);
+        }
         Ok(Self { spec, hash, parts, text, diagnostics })
     }
 

@@ -9,6 +9,7 @@ pub mod beats;
 mod connect;
 pub mod dropped;
 pub mod keys;
+pub mod knock;
 mod session;
 mod tls;
 pub mod wire;
