@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use mainstay_sim::bugs::{Bug, PLANTED};
 use mainstay_sim::coverage::{Coverage, REQUIRED};
 use mainstay_sim::run::{Outcome, run};
 use mainstay_sim::scenario::Scenario;
@@ -34,6 +35,15 @@ enum Command {
     Case {
         /// Where it is.
         file: PathBuf,
+    },
+    /// Plants each bug in the core, and shows that it is found. Run it in the repository: it builds with cargo.
+    Bugs {
+        /// Only those whose names have this in them.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Where they are built.
+        #[arg(long)]
+        target: PathBuf,
     },
     /// Many seeds, on all cores.
     Seeds {
@@ -83,6 +93,7 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Bugs { only, target } => bugs(&only, &target),
         Command::Seeds { from, count, minutes, jobs, failures, out, coverage, brief } => {
             let from = from.unwrap_or_else(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64 * 1000)
@@ -93,6 +104,53 @@ fn main() -> ExitCode {
             Corpus { from, count, limit, failures, out, coverage, brief }.run(jobs)
         }
     }
+}
+
+fn bugs(only: &str, target: &Path) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    println!("{:<28} {:>7} {:>7}  found as", "planted", "seeds", "after s");
+    for bug in PLANTED.iter().filter(|bug| bug.feature.contains(only)) {
+        match find(bug, target) {
+            Ok(Some((seeds, took, rule))) => {
+                println!("{:<28} {seeds:>7} {:>7.1}  {rule}", bug.feature, took.as_secs_f64());
+            }
+            Ok(None) => {
+                println!("{:<28} {:>7} {:>7}  NOT FOUND", bug.feature, bug.seeds, "");
+                code = ExitCode::FAILURE;
+            }
+            Err(why) => {
+                println!("{:<28} {why}", bug.feature);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+/// After how many seeds, how long, and as what it was found.
+fn find(bug: &Bug, target: &Path) -> Result<Option<(u64, Duration, String)>, String> {
+    let feature = format!("mainstay-core/{}", bug.feature);
+    let build = std::process::Command::new("cargo")
+        .args(["build", "--quiet", "--release", "--package", "mainstay-sim", "--features", &feature, "--target-dir"])
+        .arg(target)
+        // The sooner it is built the better: it runs for seconds.
+        .envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")])
+        .status();
+    match build {
+        Ok(status) if status.success() => {}
+        Ok(_) => return Err("could not be built".into()),
+        Err(error) => return Err(format!("cargo could not be run: {error}")),
+    }
+    let began = Instant::now();
+    let count = bug.seeds.to_string();
+    let run = std::process::Command::new(target.join("release/mainstay-sim"))
+        .args(["seeds", "--from", "0", "--brief", "--count", &count])
+        .output()
+        .map_err(|error| format!("could not be run: {error}"))?;
+    let said = String::from_utf8_lossy(&run.stdout);
+    let found = said.lines().find_map(|line| line.strip_prefix("seed ")?.split_once(": "));
+    let seeds = said.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse().ok()).unwrap_or_default();
+    Ok(found.map(|(_, rule)| (seeds, began.elapsed(), rule.chars().take(100).collect())))
 }
 
 fn show(scenario: &Scenario) -> ExitCode {
