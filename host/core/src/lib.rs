@@ -19,7 +19,7 @@ pub mod message;
 pub mod names;
 pub mod node;
 pub mod plan;
-mod planted;
+pub mod planted;
 pub mod sequence;
 pub mod spec;
 pub mod state;

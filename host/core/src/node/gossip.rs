@@ -11,7 +11,7 @@ use super::{GOSSIP, Node, REFRESH, WITHOUT_SESSION_LONG};
 use crate::claim::LINEAGE_MAX;
 use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerRequest, PeerState};
 use crate::names::NodeName;
-use crate::planted;
+use crate::planted::{self, Bug};
 use crate::state::{FAILOVERS_KEPT, Intent, Record, StandingKind};
 use crate::status::{EventSeverity, PathState, Reach, WAITING_FOR_OPERATOR, What};
 
@@ -107,7 +107,7 @@ impl Node {
             hierarchies,
             alarms,
         };
-        let after = if planted::TELLS_BEFORE_RECORDS { RecordNumber(0) } else { self.recorded };
+        let after = if planted::is(Bug::TellsBeforeRecords) { RecordNumber(0) } else { self.recorded };
         self.outputs.push_back(Output::Send(after, peer.name.clone(), PeerMessage::State(state)));
     }
 

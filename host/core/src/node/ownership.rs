@@ -12,7 +12,7 @@ use super::timers::HierarchyIndex;
 use crate::claim::{Claim, Relation};
 use crate::message::{HierarchySummary, OwnershipSummary};
 use crate::names::NodeName;
-use crate::planted;
+use crate::planted::{self, Bug};
 use crate::state::{Cause, Intent, OperationKind, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
 
@@ -85,7 +85,7 @@ impl Node {
         if self.local(h).proven {
             return;
         }
-        if self.unproven_because(h).is_empty() || planted::NO_PROOF_AT_START {
+        if self.unproven_because(h).is_empty() || planted::is(Bug::NoProofAtStart) {
             self.local_mut(h).proven = true;
             self.look_at_what_waited(h);
             self.mark_all(h);
@@ -307,7 +307,7 @@ impl Node {
             summary.offers && summary.ownership.as_ref().is_some_and(same)
         });
         // The arbiter gives no permit for what rests on an old record (O12).
-        planted::TAKES_ANY_OFFER
+        planted::is(Bug::TakesAnyOffer)
             || (stands && self.durable(h).informed)
             || self.local(h).proven
             || self.proven_by_arbiter(h).is_some()
@@ -342,7 +342,8 @@ impl Node {
             .peer_index(to)
             .and_then(|peer| self.peers[peer].summary(self.name(h)))
             .is_some_and(|summary| summary.declined.as_ref() == Some(&offer));
-        if !(declined || planted::TAKES_BACK_AT_ONCE) || !(self.local(h).proven || self.proven_by_arbiter(h).is_some())
+        if !(declined || planted::is(Bug::TakesBackAtOnce))
+            || !(self.local(h).proven || self.proven_by_arbiter(h).is_some())
         {
             return;
         }
@@ -444,7 +445,7 @@ impl Node {
         let intent = if ours && theirs.standing.kind == StandingKind::Held {
             // Our own claim, which our journal has lost.
             Intent::Serve(Cause::Start)
-        } else if self.durable(h).is_occupied() && !planted::STALE_OWNER_STAYS {
+        } else if self.durable(h).is_occupied() && !planted::is(Bug::StaleOwnerStays) {
             Intent::Leave(Cause::StaleOwner, Then::Nothing)
         } else {
             Intent::Rest

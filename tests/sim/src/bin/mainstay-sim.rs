@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
-use mainstay_sim::bugs::{Bug, PLANTED};
 use mainstay_sim::coverage::{Coverage, REQUIRED};
 use mainstay_sim::run::{Outcome, run};
 use mainstay_sim::scenario::Scenario;
@@ -36,14 +35,11 @@ enum Command {
         /// Where it is.
         file: PathBuf,
     },
-    /// Plants each bug in the core, and shows that it is found. Run it in the repository: it builds with cargo.
+    /// Plants each bug in the core, and shows that it is found.
     Bugs {
         /// Only those whose names have this in them.
-        #[arg(long, default_value = "")]
+        #[arg(default_value = "")]
         only: String,
-        /// Where they are built.
-        #[arg(long)]
-        target: PathBuf,
     },
     /// Many seeds, on all cores.
     Seeds {
@@ -93,64 +89,52 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Bugs { only, target } => bugs(&only, &target),
+        Command::Bugs { only } => bugs(&only),
         Command::Seeds { from, count, minutes, jobs, failures, out, coverage, brief } => {
             let from = from.unwrap_or_else(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64 * 1000)
             });
             let limit = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
             let count = count.unwrap_or(if limit.is_some() { u64::MAX } else { 100 });
-            let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+            let jobs = jobs.unwrap_or_else(self::jobs);
             Corpus { from, count, limit, failures, out, coverage, brief }.run(jobs)
         }
     }
 }
 
-fn bugs(only: &str, target: &Path) -> ExitCode {
+#[cfg(not(feature = "planted-bugs"))]
+fn bugs(_: &str) -> ExitCode {
+    eprintln!(
+        "no bug can be planted in this build: cargo run --release -p mainstay-sim --features planted-bugs -- bugs"
+    );
+    ExitCode::from(2)
+}
+
+#[cfg(feature = "planted-bugs")]
+fn bugs(only: &str) -> ExitCode {
+    use mainstay_core::planted::{Bug, plant};
     let mut code = ExitCode::SUCCESS;
-    println!("{:<28} {:>7} {:>7}  found as", "planted", "seeds", "after s");
-    for bug in PLANTED.iter().filter(|bug| bug.feature.contains(only)) {
-        match find(bug, target) {
-            Ok(Some((seeds, took, rule))) => {
-                println!("{:<28} {seeds:>7} {:>7.1}  {rule}", bug.feature, took.as_secs_f64());
-            }
-            Ok(None) => {
-                println!("{:<28} {:>7} {:>7}  NOT FOUND", bug.feature, bug.seeds, "");
-                code = ExitCode::FAILURE;
-            }
-            Err(why) => {
-                println!("{:<28} {why}", bug.feature);
-                code = ExitCode::FAILURE;
-            }
+    println!("{:<24} {:>7} {:>7} {:>7}  found as", "planted", "within", "seeds", "s");
+    for (bug, name) in Bug::ALL.iter().filter(|(_, name)| name.contains(only)) {
+        plant(Some(*bug));
+        let count = mainstay_sim::bugs::seeds(*bug);
+        let began = Instant::now();
+        let corpus = Corpus { from: 0, count, limit: None, failures: 1, out: None, coverage: false, brief: true };
+        let sum = corpus.gather(jobs());
+        let took = began.elapsed().as_secs_f64();
+        let rule = sum.failed.first().and_then(|(_, outcome)| outcome.broken.first());
+        let rule: String = rule.map_or("NOT FOUND", String::as_str).chars().take(110).collect();
+        println!("{name:<24} {count:>7} {:>7} {took:>7.1}  {rule}", sum.seeds);
+        if sum.failed.is_empty() {
+            code = ExitCode::FAILURE;
         }
     }
+    plant(None);
     code
 }
 
-/// After how many seeds, how long, and as what it was found.
-fn find(bug: &Bug, target: &Path) -> Result<Option<(u64, Duration, String)>, String> {
-    let feature = format!("mainstay-core/{}", bug.feature);
-    let build = std::process::Command::new("cargo")
-        .args(["build", "--quiet", "--release", "--package", "mainstay-sim", "--features", &feature, "--target-dir"])
-        .arg(target)
-        // The sooner it is built the better: it runs for seconds.
-        .envs([("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")])
-        .status();
-    match build {
-        Ok(status) if status.success() => {}
-        Ok(_) => return Err("could not be built".into()),
-        Err(error) => return Err(format!("cargo could not be run: {error}")),
-    }
-    let began = Instant::now();
-    let count = bug.seeds.to_string();
-    let run = std::process::Command::new(target.join("release/mainstay-sim"))
-        .args(["seeds", "--from", "0", "--brief", "--count", &count])
-        .output()
-        .map_err(|error| format!("could not be run: {error}"))?;
-    let said = String::from_utf8_lossy(&run.stdout);
-    let found = said.lines().find_map(|line| line.strip_prefix("seed ")?.split_once(": "));
-    let seeds = said.lines().find_map(|line| line.split_once(" seeds from ")?.0.parse().ok()).unwrap_or_default();
-    Ok(found.map(|(_, rule)| (seeds, began.elapsed(), rule.chars().take(100).collect())))
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn show(scenario: &Scenario) -> ExitCode {
@@ -185,6 +169,12 @@ struct Sum {
 impl Corpus {
     fn run(&self, jobs: usize) -> ExitCode {
         let began = Instant::now();
+        let sum = self.gather(jobs);
+        self.tell(&sum, began.elapsed())
+    }
+
+    fn gather(&self, jobs: usize) -> Sum {
+        let began = Instant::now();
         let next = AtomicU64::new(0);
         let enough = AtomicBool::new(false);
         let sum = Mutex::new(Sum::default());
@@ -204,7 +194,6 @@ impl Corpus {
                         sum.simulated_ms += outcome.simulated.0;
                         sum.coverage.add(&outcome.coverage);
                         if !outcome.broken.is_empty() {
-                            println!("seed {seed}: {}", outcome.broken[0]);
                             sum.failed.push((seed, outcome));
                             if sum.failed.len() >= self.failures {
                                 enough.store(true, Ordering::Relaxed);
@@ -214,8 +203,7 @@ impl Corpus {
                 });
             }
         });
-        let sum = sum.into_inner().unwrap_or_default();
-        self.tell(&sum, began.elapsed())
+        sum.into_inner().unwrap_or_default()
     }
 
     fn tell(&self, sum: &Sum, took: Duration) -> ExitCode {
@@ -236,6 +224,9 @@ impl Corpus {
                 println!("never occurred: {}", missing.join(", "));
                 code = ExitCode::FAILURE;
             }
+        }
+        for (seed, outcome) in &sum.failed {
+            println!("seed {seed}: {}", outcome.broken[0]);
         }
         if let Some((seed, outcome)) = sum.failed.first() {
             if !self.brief {
