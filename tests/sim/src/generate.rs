@@ -100,10 +100,15 @@ impl Trouble<'_> {
     /// A kit whose manners are bad shows nothing of it until it is called.
     fn provoked(&mut self, what: &str, at: Millis) -> Option<Fault> {
         let words: Vec<&str> = what.split(' ').collect();
-        let ["kit" | "kit-slow", node, tag, operation, ..] = words[..] else { return None };
         if self.random.chance(300) {
             return None;
         }
+        if let ["fence", node, _] = words[..] {
+            // Nobody is fenced who is not silent.
+            let what = format!("{} {node}", self.random.pick(&["isolate", "suspend"]));
+            return Some(Fault { at: Millis(at.0 + self.gap().0), lasts: Millis::from_secs(40), what });
+        }
+        let ["kit" | "kit-slow", node, tag, operation, ..] = words[..] else { return None };
         let what = match operation {
             "restore" => format!("ask {node} switchover {node}"),
             "remove" => {

@@ -7,6 +7,7 @@
 //! What is told in it: stories ([`script`]), and scenarios ([`scenario`], [`case`]) that a seed makes ([`generate`]) and
 //! [`run`] runs.
 
+pub mod bugs;
 pub mod case;
 pub mod checks;
 pub mod coverage;

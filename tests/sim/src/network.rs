@@ -53,10 +53,17 @@ struct Line {
     cuts: u32,
     /// Each fault that goes on makes it worse; the last counts.
     worse: Vec<(u64, Quality)>,
-    /// Since when nothing, or not everything, comes through.
-    bad_since: Option<Monotonic>,
-    /// Until when that was so, the last time.
-    bad_until: Monotonic,
+    /// When nothing, or not everything, came through, the last time.
+    bad: Option<Bad>,
+}
+
+/// A while in which a way was cut or lossy.
+#[derive(Clone, Copy, Debug)]
+struct Bad {
+    from: Monotonic,
+    /// None: it still is.
+    until: Option<Monotonic>,
+    lossy: bool,
 }
 
 /// All ways between the nodes of a cluster.
@@ -73,7 +80,7 @@ impl Network {
     /// All ways open.
     #[must_use]
     pub fn new(nodes: usize, paths: usize, usual: Quality, seed: u64) -> Self {
-        let line = Line { cut: false, cuts: 0, worse: Vec::new(), bad_since: None, bad_until: Monotonic(0) };
+        let line = Line { cut: false, cuts: 0, worse: Vec::new(), bad: None };
         let lines = vec![line; nodes * nodes * paths.max(1)];
         Self { nodes, paths, lines, usual, random: Random::of(seed, 1) }
     }
@@ -106,10 +113,14 @@ impl Network {
         let line = &mut self.lines[at];
         what(line);
         let lossy = line.worse.last().is_some_and(|(_, quality)| quality.loss >= LOSSY);
-        if line.cut || line.cuts > 0 || lossy {
-            line.bad_since.get_or_insert(now);
-        } else if line.bad_since.take().is_some() {
-            line.bad_until = now;
+        let is_bad = line.cut || line.cuts > 0 || lossy;
+        match &mut line.bad {
+            Some(bad) if bad.until.is_none() => {
+                bad.lossy |= lossy;
+                bad.until = (!is_bad).then_some(now);
+            }
+            bad if is_bad => *bad = Some(Bad { from: now, until: None, lossy }),
+            _ => {}
         }
     }
 
@@ -176,14 +187,20 @@ impl Network {
         takes
     }
 
-    /// Whether all paths from one node to another were cut or lossy together, at some moment since `since`: then neither
-    /// can know whether the other is off.
+    /// Whether all paths from one node to another were cut or lossy together, at some moment since `since`, and were cut
+    /// within `at_once` of each other: then neither can know whether the other is off.
     #[must_use]
-    pub fn was_apart(&self, from: usize, to: usize, since: Monotonic) -> bool {
-        (0..self.paths).all(|path| {
-            let line = &self.lines[self.at(Way { from, to, path })];
-            line.bad_since.is_some() || line.bad_until >= since && line.bad_until > Monotonic(0)
-        })
+    pub fn was_apart(&self, from: usize, to: usize, since: Monotonic, at_once: Millis) -> bool {
+        let bad: Option<Vec<Bad>> =
+            (0..self.paths).map(|path| self.lines[self.at(Way { from, to, path })].bad).collect();
+        let Some(bad) = bad.filter(|bad| !bad.is_empty()) else { return false };
+        let end = |bad: &Bad| bad.until.unwrap_or(Monotonic(u64::MAX));
+        let last_begins = bad.iter().map(|bad| bad.from).max().unwrap_or_default();
+        let first_begins = bad.iter().map(|bad| bad.from).min().unwrap_or_default();
+        let first_ends = bad.iter().map(end).min().unwrap_or_default();
+        let together = last_begins <= first_ends && first_ends >= since;
+        // With loss the last heartbeat came at any time.
+        together && (bad.iter().any(|bad| bad.lossy) || last_begins.since(first_begins) <= at_once)
     }
 }
 
@@ -206,9 +223,13 @@ mod tests {
         assert_eq!(network.datagram(Way { path: 1, ..WAY }), [Some(Millis(1)), None]);
         assert_eq!(network.datagram(Way { from: 1, to: 0, path: 0 }), [Some(Millis(1)), None]);
         assert!(!network.is_open_both_ways(Way { from: 1, to: 0, path: 0 }));
-        assert!(!network.was_apart(0, 1, Monotonic(0)), "the other path is open");
+        let apart = |network: &Network, since, at_once| network.was_apart(0, 1, Monotonic(since), Millis(at_once));
+        assert!(!apart(&network, 0, 5), "the other path is open");
         network.count_cut(Way { path: 1, ..WAY }, true, Monotonic(7));
-        assert!(network.was_apart(0, 1, Monotonic(0)) && !network.was_apart(1, 0, Monotonic(0)));
+        assert!(apart(&network, 0, 5) && !network.was_apart(1, 0, Monotonic(0), Millis(5)));
+        assert!(!apart(&network, 0, 1), "one was cut 2 ms after the other");
+        network.set_cut(WAY, false, Monotonic(50));
+        assert!(apart(&network, 50, 5) && !apart(&network, 51, 5), "that was before");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterId, ArbiterRequest, Arb
 use crate::claim::{Claim, Relation};
 use crate::message::OwnershipSummary;
 use crate::names::NodeName;
+use crate::planted::{self, Bug};
 use crate::spec::{ArbiterSpec, FailoverMode, remove_budget};
 use crate::state::{Cause, Intent, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
@@ -157,6 +158,7 @@ impl Node {
             ArbiterAnswer::Failed(why) => return self.arbiter_failed(sent, about, why),
             ArbiterAnswer::Renewed { lease, view } => {
                 // O13: it may count from when the arbiter had it, which was not before it was sent.
+                let sent = if planted::is(Bug::PermitFromAnswer) { self.now.monotonic } else { sent };
                 let until = sent + Millis(lease.0.saturating_sub(ArbiterSpec::drift(lease).0));
                 arbiter.lease_until = arbiter.lease_until.max(Some(until));
                 arbiter.renewed_at = arbiter.renewed_at.max(sent);
@@ -317,7 +319,9 @@ impl Node {
         let arbiter = self.arbiter.as_ref()?;
         let claim = self.durable(h).claim.as_ref().filter(|claim| claim.id.claimant == self.me)?;
         let permit = self.entry(h).permit.filter(|permit| permit.ours && permit.epoch == claim.id.epoch);
-        let by_permit = permit.and_then(|_| Some((arbiter.lease_until?, arbiter.renewed_at)));
+        let by_permit = permit
+            .or(planted::is(Bug::LeaseIsAPermit).then(|| self.entry(h).permit).flatten())
+            .and_then(|_| Some((arbiter.lease_until?, arbiter.renewed_at)));
         by_permit.max(self.right_by_promises(h))
     }
 
@@ -433,7 +437,7 @@ impl Node {
         }
         let deadline = until.map(|until| Monotonic(until.0.saturating_sub(arbiter.fence_takes.0)));
         if arbiter.guarded != Some(deadline) {
-            self.outputs.push_back(Output::Guard(deadline));
+            self.outputs.push_back(Output::Guard(deadline.filter(|_| !planted::is(Bug::GuardianNotTold))));
             if let Some(arbiter) = &mut self.arbiter {
                 arbiter.guarded = Some(deadline);
             }
@@ -637,7 +641,9 @@ impl Node {
         if self.local(h).gone_back.is_some() || !self.arbiter_agrees(h) {
             return Some("the arbiter knows less than this node: it was wiped or restored (O12)".into());
         }
-        if self.local(h).promised_until.is_some_and(|until| self.now.monotonic < until) {
+        if self.local(h).promised_until.is_some_and(|until| self.now.monotonic < until)
+            && !planted::is(Bug::PromiseNotKept)
+        {
             return Some(alloc::format!("this node has promised {owner} not to claim yet (O12)"));
         }
         if !arbiter.guardian {

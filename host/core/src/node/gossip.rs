@@ -4,13 +4,14 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::io::Output;
+use super::io::{Output, RecordNumber};
 use super::peers::Change;
 use super::timers::{HierarchyIndex, Timer};
 use super::{GOSSIP, Node, REFRESH, WITHOUT_SESSION_LONG};
 use crate::claim::LINEAGE_MAX;
 use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerRequest, PeerState};
 use crate::names::NodeName;
+use crate::planted::{self, Bug};
 use crate::state::{FAILOVERS_KEPT, Intent, Record, StandingKind};
 use crate::status::{EventSeverity, PathState, Reach, WAITING_FOR_OPERATOR, What};
 
@@ -106,7 +107,8 @@ impl Node {
             hierarchies,
             alarms,
         };
-        self.outputs.push_back(Output::Send(self.recorded, peer.name.clone(), PeerMessage::State(state)));
+        let after = if planted::is(Bug::TellsBeforeRecords) { RecordNumber(0) } else { self.recorded };
+        self.outputs.push_back(Output::Send(after, peer.name.clone(), PeerMessage::State(state)));
     }
 
     fn summary(&self, h: HierarchyIndex, with_resources: bool) -> HierarchySummary {

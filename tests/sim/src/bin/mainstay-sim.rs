@@ -35,6 +35,12 @@ enum Command {
         /// Where it is.
         file: PathBuf,
     },
+    /// Plants each bug in the core, and shows that it is found.
+    Bugs {
+        /// Only those whose names have this in them.
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Many seeds, on all cores.
     Seeds {
         /// The first; else the clock chooses.
@@ -83,16 +89,52 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Bugs { only } => bugs(&only),
         Command::Seeds { from, count, minutes, jobs, failures, out, coverage, brief } => {
             let from = from.unwrap_or_else(|| {
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64 * 1000)
             });
             let limit = minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
             let count = count.unwrap_or(if limit.is_some() { u64::MAX } else { 100 });
-            let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+            let jobs = jobs.unwrap_or_else(self::jobs);
             Corpus { from, count, limit, failures, out, coverage, brief }.run(jobs)
         }
     }
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn bugs(_: &str) -> ExitCode {
+    eprintln!(
+        "no bug can be planted in this build: cargo run --release -p mainstay-sim --features planted-bugs -- bugs"
+    );
+    ExitCode::from(2)
+}
+
+#[cfg(feature = "planted-bugs")]
+fn bugs(only: &str) -> ExitCode {
+    use mainstay_core::planted::{Bug, plant};
+    let mut code = ExitCode::SUCCESS;
+    println!("{:<24} {:>7} {:>7} {:>7}  found as", "planted", "within", "seeds", "s");
+    for (bug, name) in Bug::ALL.iter().filter(|(_, name)| name.contains(only)) {
+        plant(Some(*bug));
+        let count = mainstay_sim::bugs::seeds(*bug);
+        let began = Instant::now();
+        let corpus = Corpus { from: 0, count, limit: None, failures: 1, out: None, coverage: false, brief: true };
+        let sum = corpus.gather(jobs());
+        let took = began.elapsed().as_secs_f64();
+        let rule = sum.failed.first().and_then(|(_, outcome)| outcome.broken.first());
+        let rule: String = rule.map_or("NOT FOUND", String::as_str).chars().take(110).collect();
+        println!("{name:<24} {count:>7} {:>7} {took:>7.1}  {rule}", sum.seeds);
+        if sum.failed.is_empty() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    plant(None);
+    code
+}
+
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn show(scenario: &Scenario) -> ExitCode {
@@ -127,6 +169,12 @@ struct Sum {
 impl Corpus {
     fn run(&self, jobs: usize) -> ExitCode {
         let began = Instant::now();
+        let sum = self.gather(jobs);
+        self.tell(&sum, began.elapsed())
+    }
+
+    fn gather(&self, jobs: usize) -> Sum {
+        let began = Instant::now();
         let next = AtomicU64::new(0);
         let enough = AtomicBool::new(false);
         let sum = Mutex::new(Sum::default());
@@ -146,7 +194,6 @@ impl Corpus {
                         sum.simulated_ms += outcome.simulated.0;
                         sum.coverage.add(&outcome.coverage);
                         if !outcome.broken.is_empty() {
-                            println!("seed {seed}: {}", outcome.broken[0]);
                             sum.failed.push((seed, outcome));
                             if sum.failed.len() >= self.failures {
                                 enough.store(true, Ordering::Relaxed);
@@ -156,8 +203,7 @@ impl Corpus {
                 });
             }
         });
-        let sum = sum.into_inner().unwrap_or_default();
-        self.tell(&sum, began.elapsed())
+        sum.into_inner().unwrap_or_default()
     }
 
     fn tell(&self, sum: &Sum, took: Duration) -> ExitCode {
@@ -178,6 +224,9 @@ impl Corpus {
                 println!("never occurred: {}", missing.join(", "));
                 code = ExitCode::FAILURE;
             }
+        }
+        for (seed, outcome) in &sum.failed {
+            println!("seed {seed}: {}", outcome.broken[0]);
         }
         if let Some((seed, outcome)) = sum.failed.first() {
             if !self.brief {

@@ -119,9 +119,12 @@ impl World {
         let machine = &self.machines[name];
         let alone = !machine.calls.values().any(|running| running.tag == tag) && !machine.leftovers.contains_key(&tag);
         let (now, machines) = (self.now, &self.machines);
+        // What heartbeats show of it: last ones within one dead time of each other, and as much again for what they miss.
+        let dead = self.spec.paths.values().map(|path| path.dead_time().0).max().unwrap_or_default();
+        let at_once = Millis(2 * dead + 2_000);
         let apart = |a: &NodeName, b: &NodeName, since| {
             let (a, b) = (self.index[a], self.index[b]);
-            self.network.was_apart(a, b, since) || self.network.was_apart(b, a, since)
+            self.network.was_apart(a, b, since, at_once) || self.network.was_apart(b, a, since, at_once)
         };
         self.checks.call(now, name, hierarchy, &call, machines, alone, &apart);
         let hierarchy = hierarchy.name.clone();

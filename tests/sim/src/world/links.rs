@@ -54,7 +54,7 @@ struct Lane {
 
 #[derive(Debug)]
 enum Item {
-    Message(PeerMessage),
+    Message(Box<PeerMessage>),
     End,
 }
 
@@ -169,7 +169,7 @@ impl World {
                 return;
             }
         }
-        self.send_item(session, from, Item::Message(message));
+        self.send_item(session, from, Item::Message(Box::new(message)));
     }
 
     /// The kernel ends a session of a daemon that is gone, after what was sent.
@@ -247,7 +247,7 @@ impl World {
             return;
         };
         match item {
-            Item::Message(message) if taken => self.input(&to, Input::Message(from.clone(), message)),
+            Item::Message(message) if taken => self.input(&to, Input::Message(from.clone(), *message)),
             Item::End if taken => self.session_lost(to, from.clone(), session),
             // Its kernel knows nothing of this connection, and says so.
             Item::Message(_) if self.manners == Manners::Real && self.network.is_open(back) => {
