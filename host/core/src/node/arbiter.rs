@@ -50,8 +50,8 @@ pub(super) struct Arbiter {
     pub(super) trouble: Option<(Monotonic, String)>,
     /// What the guardian was told last.
     guarded: Option<Option<Monotonic>>,
-    /// The guardian is there.
-    guardian: bool,
+    /// Since when the guardian is not there.
+    guardian_gone: Option<Monotonic>,
     next: u64,
 }
 
@@ -90,7 +90,7 @@ impl Arbiter {
             asked: BTreeMap::new(),
             trouble: None,
             guarded: None,
-            guardian: true,
+            guardian_gone: None,
             next: 0,
         }
     }
@@ -351,13 +351,13 @@ impl Node {
             return Some(self.arbiter_agrees(h));
         }
         let right = self.durable(h).forced || self.gives_up_at(h).is_some_and(|at| self.now.monotonic < at);
-        Some(right && arbiter.guardian)
+        Some(right && arbiter.guardian_gone.is_none())
     }
 
     /// What is missing for the right to act, in one sentence.
     pub(super) fn no_right_because(&self, h: HierarchyIndex) -> String {
         let Some(arbiter) = &self.arbiter else { return String::new() };
-        if !arbiter.guardian {
+        if arbiter.guardian_gone.is_some() {
             return "the guardian, which would fence this node in time, is not there (O13)".into();
         }
         if let Some((_, why)) = &arbiter.trouble {
@@ -408,7 +408,12 @@ impl Node {
 
     fn has_lost_right(&self, h: HierarchyIndex) -> bool {
         let over = self.gives_up_at(h).is_none_or(|at| self.now.monotonic >= at);
-        over && !self.durable(h).forced && self.is_occupied(h)
+        // Nothing would fence this node if it were stopped now.
+        let unguarded = self.arbiter.as_ref().is_some_and(|arbiter| {
+            let gone = arbiter.guardian_gone.map(|since| self.now.monotonic.since(since));
+            gone.is_some_and(|gone| gone >= arbiter.spec.gives_up_after())
+        });
+        (over || unguarded) && !self.durable(h).forced && self.is_occupied(h)
     }
 
     /// Removes in time, and hands it to a node that may have a permit, if there is one.
@@ -446,7 +451,8 @@ impl Node {
 
     pub(super) fn guardian(&mut self, there: bool) {
         let Some(arbiter) = &mut self.arbiter else { return };
-        if core::mem::replace(&mut arbiter.guardian, there) != there {
+        if arbiter.guardian_gone.is_none() != there {
+            arbiter.guardian_gone = (!there).then_some(self.now.monotonic);
             arbiter.guarded = None;
             let (severity, text) = if there {
                 (EventSeverity::Info, "the guardian is there again")
@@ -646,7 +652,7 @@ impl Node {
         {
             return Some(alloc::format!("this node has promised {owner} not to claim yet (O12)"));
         }
-        if !arbiter.guardian {
+        if arbiter.guardian_gone.is_some() {
             return Some(self.no_right_because(h));
         }
         self.takeover_refused(h).or_else(|| self.not_its_turn(h))
