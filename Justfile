@@ -63,6 +63,7 @@ sim-bugs *args: toolchain
 bless *args: toolchain
     @MAINSTAY_BLESS=1 cargo test -p mainstay-sim "$@"
     @MAINSTAY_BLESS=1 cargo test -p mainstay-test-e2e --test operator config::every_mistake
+    @MAINSTAY_BLESS=1 cargo test -p mainstay-node --test corpus
     @git --no-pager diff --stat
 
 # Is every source file formatted?

@@ -4,6 +4,7 @@
 //! done, 1 refused or failed, 2 used wrongly.
 
 mod args;
+mod certificates;
 mod client;
 mod config;
 mod daemon;
@@ -12,6 +13,7 @@ mod kit;
 mod log;
 mod operate;
 mod params;
+mod plan;
 mod say;
 mod status;
 mod tree;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, ClusterCommand, Command, ConfigCommand, NodeCommand};
 
 /// After so many polls of tasks, timers and sockets are looked at. A kit may compute for 10 ms in one poll, so that with
 /// tokio's own 61 a few of them could make everybody else's timers half a second late.
@@ -31,10 +33,14 @@ const EVENT_INTERVAL: u32 = 5;
 fn main() -> ExitCode {
     // Before anything else: a supervisor is started for every command of a kit and has no time for the rest.
     let mut arguments = std::env::args_os().skip(1);
-    if let (Some(first), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next())
-        && first == OsStr::new("supervise")
-    {
-        return mainstay_supervisor::supervise(Path::new(&folder));
+    if let (Some(first), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next()) {
+        if first == OsStr::new("supervise") {
+            return mainstay_supervisor::supervise(Path::new(&folder));
+        }
+        // It outlives the daemon, and is not to hold more memory than it needs.
+        if first == OsStr::new("guardian") {
+            return mainstay_node::guardian::guard(Path::new(&folder));
+        }
     }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build()
@@ -69,7 +75,10 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Drain(asked) => operate::drain(&cli.state, asked).await,
         Command::Events(asked) => events::events(&cli.state, &asked).await,
         Command::Explain(asked) => status::explain(&cli.state, &asked).await,
+        Command::Plan(asked) => plan::plan(&cli.state, asked).await,
         Command::Config(ConfigCommand::Check(asked)) => config::check(&asked).await,
+        Command::Cluster(ClusterCommand::Init(asked)) => certificates::cluster_init(&asked),
+        Command::Node(NodeCommand::Add(asked)) => certificates::node_add(&asked),
         Command::Kit(command) => kit::kit(&cli.state, command).await,
     }
 }

@@ -20,6 +20,7 @@ pub mod names;
 pub mod node;
 pub mod plan;
 pub mod planted;
+pub mod rehearsal;
 pub mod sequence;
 pub mod spec;
 pub mod state;

@@ -4,6 +4,7 @@
 //! GET  /v1/status                       everything at once
 //! GET  /v1/explain/TAG                  why a resource is in its state, and what comes next
 //! GET  /v1/events?after=N&wait-ms=MS    what came after event N; waits for the first
+//! GET  /v1/snapshot                     what is known of the cluster, for mainstay plan --what-if
 //! GET  /v1/measures                     counts
 //! POST /v1/requests                     a request: see mainstay_core::node::Request
 //! ```
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::events::Events;
 use crate::happening::Happening;
 use crate::host_status::{HostStatus, HostView};
+use crate::links::dropped::{Dropped, Reason};
 use crate::measures::{Counts, Measures};
 
 /// A request's body, in bytes, at the most: a request is a few names.
@@ -50,6 +52,8 @@ pub struct Api {
     pub events: Events,
     /// What was counted.
     pub measures: Measures,
+    /// What was dropped.
+    pub dropped: Dropped,
     /// What the host knows besides the core.
     pub host: HostView,
 }
@@ -104,6 +108,7 @@ pub fn serve(socket: &Path, api: Api) -> io::Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/explain/{tag}", get(explain))
         .route("/v1/events", get(events))
+        .route("/v1/snapshot", get(snapshot))
         .route("/v1/measures", get(measures))
         .route("/v1/requests", post(requests))
         .fallback(nothing_here)
@@ -171,8 +176,16 @@ async fn events(State(api): State<Api>, asked: Result<Query<After>, QueryRejecti
     Json(api.events.after(after, Duration::from_millis(wait_ms).min(WAIT_MAX)).await).into_response()
 }
 
+async fn snapshot(State(api): State<Api>) -> Response {
+    match api.ask(Happening::Snapshot).await {
+        Ok(snapshot) => Json(snapshot).into_response(),
+        Err(refused) => refused,
+    }
+}
+
 async fn measures(State(api): State<Api>) -> Json<Counts> {
-    Json(api.measures.counts())
+    let dropped = Reason::ALL.iter().map(|reason| (reason.name().to_owned(), api.dropped.count(*reason))).collect();
+    Json(Counts { dropped, ..api.measures.counts() })
 }
 
 async fn requests(State(api): State<Api>, request: Result<Json<Request>, JsonRejection>) -> Response {

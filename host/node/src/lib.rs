@@ -5,10 +5,16 @@
 //! [`api`] lets people look and ask.
 
 pub mod api;
+pub mod arbiter;
+pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod events;
+pub mod fence;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod guardian;
 pub mod happening;
 pub mod host_status;
 pub mod journal;
@@ -24,20 +30,26 @@ use std::time::Instant;
 use anyhow::Context as _;
 use mainstay_core::names::NodeName;
 use mainstay_core::node::{Config as CoreConfig, Node};
+use mainstay_core::spec::FailoverMode;
 use mainstay_runtime::{KitChange, KitDirectory, Limits, Runtime, RuntimeConfig};
 use mainstay_supervisor::{Commands, SupervisorExe};
 use tokio::sync::mpsc;
 
 use api::Api;
+use arbiter::Arbiter;
+use certificates::Store;
 use clock::Clock;
 use config::Config;
 use driver::Driver;
 use events::Events;
+use fence::Fences;
+use guardian::{Guardian, GuardianExe};
 use happening::{HAPPENINGS_MAX, Happening};
 use host_status::HostView;
 use journal::{Journal, JournalFile};
 use kits::{Calls, Places};
 use links::Links;
+use links::knock::Knocker;
 use measures::Measures;
 use state_dir::{NodeFile, StateDir};
 
@@ -55,6 +67,8 @@ pub struct Options {
     pub state: PathBuf,
     /// What is executed to supervise commands.
     pub supervisor: SupervisorExe,
+    /// What is executed to fence this node in time.
+    pub guardian: GuardianExe,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT. To be called on a tokio runtime, which is not to be
@@ -95,7 +109,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let host = HostView::default();
     host.show_kits(&kits, None);
 
-    let links = Links::open(&config.spec, &me, happenings.clone()).await?;
+    let certificates = config
+        .certificates()
+        .filter(|_| config.spec.nodes.len() > 1)
+        .map(|dir| Store::new(dir.to_owned(), config.spec.cluster.clone(), me.clone()));
+    if let Some(certificates) = &certificates {
+        tokio::spawn(certificates.clone().watch(host.clone()));
+    }
+    let links = Links::open(&config.spec, &me, certificates, happenings.clone()).await?;
     let listening = links.listening().iter().map(|(path, at)| (path.to_string(), at.to_string())).collect();
     host.change(|status| status.listening.clone_from(&listening));
     let node_file =
@@ -110,6 +131,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         me: me.clone(),
         spec: spec.clone(),
         config_hash: config.hash.clone(),
+        config_parts: config.parts.clone(),
         software: VERSION.into(),
         boot: boot.clone(),
         damaged: opened.damage.is_some(),
@@ -123,10 +145,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .iter()
         .map(|(name, spec)| mainstay_core::hierarchy::Hierarchy::new(name.clone(), spec.clone()))
         .collect();
+    let decided_by_arbiter = spec
+        .hierarchies
+        .values()
+        .any(|hierarchy| hierarchy.failover == FailoverMode::Arbiter && hierarchy.nodes.contains(&me));
+    let fences = Fences::new(&spec, places.commands.clone(), happenings.clone());
+    let knocker = Knocker::new(&spec, happenings.clone());
     let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
     let unusable = calls.load(&kits.kits());
     let node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
 
+    let config_text = config.text.clone();
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {
         match diagnostic.severity {
             mainstay_core::diagnostic::Severity::Error => tracing::error!("{diagnostic}"),
@@ -135,17 +164,49 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let events = Events::new(node.state().incarnation, started);
     let measures = Measures::default();
+    // Before the first question to the arbiter: what follows from its answers is guarded.
+    let guardian = match &spec.self_fence {
+        Some(by) if decided_by_arbiter => {
+            Some(Guardian::start(options.guardian, state_dir.path(), by, &me, &spec.cluster, happenings.clone()))
+        }
+        _ => None,
+    };
+    let arbiter = match &spec.arbiter {
+        Some(arbiter) if decided_by_arbiter => Some(Arbiter::start(arbiter, &spec.cluster, &me, happenings.clone())?),
+        _ => None,
+    };
     let (told, journal_told) = mpsc::unbounded_channel();
     let journal = Journal::start(opened.file, told).context("the journal's thread cannot be started")?;
-    let api =
-        Api { happenings: happenings.clone(), events: events.clone(), measures: measures.clone(), host: host.clone() };
+    let api = Api {
+        happenings: happenings.clone(),
+        events: events.clone(),
+        measures: measures.clone(),
+        dropped: links.dropped().clone(),
+        host: host.clone(),
+    };
     let socket = StateDir::socket(state_dir.path());
     api::serve(&socket, api).with_context(|| format!("the local API at {}", socket.display()))?;
     leftovers::see_to(left, &happenings);
     tokio::spawn(follow_kits(kits, host, happenings.clone()));
     tokio::spawn(stop_on_signal(happenings));
     tracing::info!("node {me} of the cluster {}: state in {}", node_file.cluster, state_dir.path().display());
-    Driver { node, journal, told: journal_told, links, calls, events, measures, clock, happenings: queue }.run().await
+    let driver = Driver {
+        config_text: config_text.into(),
+        node,
+        journal,
+        told: journal_told,
+        links,
+        calls,
+        arbiter,
+        guardian,
+        fences,
+        knocker,
+        events,
+        measures,
+        clock,
+        happenings: queue,
+    };
+    driver.run().await
 }
 
 /// The config has no such node. Starting again does not help.

@@ -76,9 +76,9 @@ impl Etcd {
                 let length = self.store.leases.get(&lease).map_or(self.granted, |lease| lease.length);
                 ArbiterAnswer::Renewed { lease: length, view: self.view(node) }
             }
-            ArbiterRequest::Take { hierarchy, expected, record } => {
+            ArbiterRequest::Take { hierarchy, expected, record, force } => {
                 let entry = self.store.entries.entry(hierarchy.clone()).or_default();
-                let free = entry.permit.as_ref().is_none_or(|permit| permit.node == *node);
+                let free = *force || entry.permit.as_ref().is_none_or(|permit| permit.node == *node);
                 let done = entry.version == *expected && free;
                 if done {
                     let lease = self.live_lease(now, node);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn take(etcd: &mut Etcd, at: u64, node: &str, expected: u64) -> bool {
-        let request = ArbiterRequest::Take { hierarchy: h(), expected, record: claim(None, node) };
+        let request = ArbiterRequest::Take { hierarchy: h(), expected, record: claim(None, node), force: false };
         matches!(etcd.handle(Monotonic(at), &node.into(), &request), ArbiterAnswer::Done { done: true, .. })
     }
 

@@ -172,8 +172,11 @@ impl Node {
     /// Claims on the operator's word, whatever an arbiter says (O10, O12).
     pub(super) fn claim_by_word(&mut self, h: HierarchyIndex, cause: Cause) {
         let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
-        let forced = self.by_arbiter(h);
-        self.claim_now(h, claim, cause, BTreeSet::new(), forced);
+        if self.by_arbiter(h) {
+            self.take_by_word(h, claim, cause);
+        } else {
+            self.claim_now(h, claim, cause, BTreeSet::new(), false);
+        }
     }
 
     pub(super) fn claim_now(

@@ -254,6 +254,7 @@ impl World {
             leftovers: machine.leftovers.keys().cloned().collect(),
             unusable: machine.unusable.clone(),
             kits: BTreeMap::new(),
+            config_parts: BTreeMap::new(),
             seed,
         };
         let life = machine.life;
