@@ -29,8 +29,8 @@ bugs! {
     NoProofAtStart "no-proof-at-start";
     /// O18: an offer is taken although it may be old.
     TakesAnyOffer "takes-any-offer";
-    /// O18: an offer is taken back although it was not declined.
-    TakesBackAtOnce "takes-back-at-once";
+    /// O18: an offer is taken back because its receiver is silent.
+    TakesBackFromSilent "takes-back-from-silent";
     /// O19: what could not be removed counts as removed.
     RemoveMayFail "remove-may-fail";
     /// O1: whoever holds a lower claim keeps what it has.
@@ -43,12 +43,8 @@ bugs! {
     FenceAlwaysProves "fence-always-proves";
     /// O13: a permit counts from when its renewal was answered.
     PermitFromAnswer "permit-from-answer";
-    /// O13: a renewed lease is taken for a permit.
-    LeaseIsAPermit "lease-is-a-permit";
     /// O12: a promise not to claim is not kept.
     PromiseNotKept "promise-not-kept";
-    /// O10: a confirmation is good for whatever the alarm is about by now.
-    ConfirmsAnything "confirms-anything";
     /// O13: the guardian is not told of a permit's end.
     GuardianNotTold "guardian-not-told";
 }

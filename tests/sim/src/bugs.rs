@@ -11,16 +11,14 @@ pub const fn seeds(bug: Bug) -> u64 {
         Bug::TellsBeforeRecords => 100,
         Bug::NoProofAtStart => 200,
         Bug::TakesAnyOffer => 5_000,
-        Bug::TakesBackAtOnce => 1_000,
+        Bug::TakesBackFromSilent => 1_000,
         Bug::RemoveMayFail => 1_000,
         Bug::StaleOwnerStays => 1_000,
         Bug::HangsIsDead => 1_000,
         Bug::JeopardyIgnored => 1_000,
         Bug::FenceAlwaysProves => 1_000,
         Bug::PermitFromAnswer => 10_000,
-        Bug::LeaseIsAPermit => 1_000,
         Bug::PromiseNotKept => 10_000,
-        Bug::ConfirmsAnything => 2_000,
         Bug::GuardianNotTold => 1_000,
     }
 }

@@ -82,6 +82,10 @@ impl Trouble<'_> {
         let themes: Vec<Theme> = (0..1 + self.random.below(3)).map(|_| self.random.pick(&THEMES)).collect();
         let mut faults = Vec::new();
         let mut at = CALM;
+        if self.random.chance(100) {
+            faults.extend(self.offer_meets_death(at));
+            at.0 += 20_000;
+        }
         for _ in 0..1 + self.random.below(4) {
             // A cluster of faults, then a while of nothing.
             for _ in 0..1 + self.random.below(5) {
@@ -97,6 +101,26 @@ impl Trouble<'_> {
         faults
     }
 
+    /// The moment in which nobody has it: the receiver of an offer dies, is cut off, or both, while the offer is on its way.
+    /// Then a word is said, and who was away comes back to what its journal says.
+    fn offer_meets_death(&mut self, at: Millis) -> Vec<Fault> {
+        let (giver, to) = self.two();
+        let keeps = self.random.below(4);
+        let takes = self.random.between(Millis(0), Millis(80));
+        let fault = |at: u64, lasts: u64, what: String| Fault { at: Millis(at), lasts: Millis(lasts), what };
+        let (asked, dies) = (at.0, at.0 + takes.0);
+        let mut faults = vec![fault(asked, 0, format!("ask {giver} switchover {to}"))];
+        if self.random.chance(700) {
+            faults.push(fault(dies, 14_000, format!("power-off {to} {keeps}")));
+            faults.push(fault(dies + 3_000, 8_000, format!("true-word {giver} force")));
+        }
+        if self.random.chance(700) {
+            let begins = dies + self.random.below(2) * 12_000;
+            faults.push(fault(begins, 30_000, format!("isolate {to}")));
+        }
+        faults
+    }
+
     /// A kit whose manners are bad shows nothing of it until it is called.
     fn provoked(&mut self, what: &str, at: Millis) -> Option<Fault> {
         let words: Vec<&str> = what.split(' ').collect();
@@ -107,6 +131,11 @@ impl Trouble<'_> {
             // Nobody is fenced who is not silent.
             let what = format!("{} {node}", self.random.pick(&["isolate", "suspend"]));
             return Some(Fault { at: Millis(at.0 + self.gap().0), lasts: Millis::from_secs(40), what });
+        }
+        if let ["arbiter-slow", node, _] = words[..] {
+            // How late an answer was matters only to who gets no other.
+            let lasts = self.random.between(Millis::from_secs(12), Millis::from_secs(40));
+            return Some(Fault { at: Millis(at.0 + self.gap().0), lasts, what: format!("pause {node}") });
         }
         let ["kit" | "kit-slow", node, tag, operation, ..] = words[..] else { return None };
         let what = match operation {

@@ -319,9 +319,7 @@ impl Node {
         let arbiter = self.arbiter.as_ref()?;
         let claim = self.durable(h).claim.as_ref().filter(|claim| claim.id.claimant == self.me)?;
         let permit = self.entry(h).permit.filter(|permit| permit.ours && permit.epoch == claim.id.epoch);
-        let by_permit = permit
-            .or(planted::is(Bug::LeaseIsAPermit).then(|| self.entry(h).permit).flatten())
-            .and_then(|_| Some((arbiter.lease_until?, arbiter.renewed_at)));
+        let by_permit = permit.and_then(|_| Some((arbiter.lease_until?, arbiter.renewed_at)));
         by_permit.max(self.right_by_promises(h))
     }
 

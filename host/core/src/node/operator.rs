@@ -11,7 +11,6 @@ use crate::hierarchy::ResourceIndex;
 use crate::message::{PeerMessage, PeerRequest};
 use crate::names::{HierarchyName, NodeName, Tag};
 use crate::plan::{Goal, Presence};
-use crate::planted::{self, Bug};
 use crate::state::{Cause, Intent, Record, StandingKind, Then};
 use crate::status::{Event, EventSeverity, What};
 
@@ -389,7 +388,7 @@ impl Node {
                 "there is no alarm {alarm} that asks for a confirmation: its owner was heard again, another node has claimed, or it never was"
             ));
         };
-        if claim != *answers && !planted::is(Bug::ConfirmsAnything) {
+        if claim != *answers {
             return Refused(alloc::format!("alarm {alarm} is about {claim}, not about {answers}"));
         }
         if claim_of(self, h).as_ref() != Some(&claim) {

@@ -345,9 +345,9 @@ impl Node {
             .peer_index(to)
             .and_then(|peer| self.peers[peer].summary(self.name(h)))
             .is_some_and(|summary| summary.declined.as_ref() == Some(&offer));
-        if !(declined || planted::is(Bug::TakesBackAtOnce))
-            || !(self.local(h).proven || self.proven_by_arbiter(h).is_some())
-        {
+        let silent =
+            planted::is(Bug::TakesBackFromSilent) && self.peer_index(to).is_some_and(|to| !self.peers[to].is_alive());
+        if !(declined || silent) || !(self.local(h).proven || self.proven_by_arbiter(h).is_some()) {
             return;
         }
         let cause = durable.standing.cause.unwrap_or(Cause::Switchover);

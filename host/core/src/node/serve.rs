@@ -12,7 +12,6 @@ use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
 use crate::plan::{Goal, Local, Plan, Presence, StepKind};
-use crate::planted::{self, Bug};
 use crate::sequence::Sequence;
 use crate::state::{Cause, Intent, OperationKind, Record, Then};
 use crate::status::{EventSeverity, What};
@@ -151,7 +150,7 @@ impl Node {
 
     fn plan_ended(&mut self, h: HierarchyIndex) {
         let Some(Running { goal, sequence, .. }) = self.local_mut(h).running.take() else { return };
-        let complete = sequence.is_complete() || (planted::is(Bug::RemoveMayFail) && goal == Goal::OutOfService);
+        let complete = sequence.is_complete();
         self.touch(h);
         self.tell.ownership();
         match (goal, self.durable(h).intent.clone()) {

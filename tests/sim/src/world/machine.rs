@@ -107,6 +107,8 @@ pub struct Machine {
     pub(super) guard: Option<Monotonic>,
     /// The guardian lives.
     pub guardian: bool,
+    /// It died, and nobody has told it a time since.
+    pub(super) guard_lost: bool,
     /// How others fare who fence this machine.
     pub fence: FenceManner,
     /// It comes back so long after it was fenced; none: not by itself.
@@ -152,6 +154,7 @@ impl Machine {
             asked: BTreeSet::new(),
             guard: None,
             guardian: true,
+            guard_lost: false,
             fence: FenceManner::default(),
             returns_after: None,
         }
@@ -173,6 +176,12 @@ impl Machine {
     #[must_use]
     pub fn life(&self) -> u64 {
         self.life
+    }
+
+    /// Whether neither its daemon nor its guardian can end what runs here: both were lost, one after the other.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        self.guard_lost && (self.node.is_none() || self.paused)
     }
 
     /// Whether a packet to it is taken by its kernel.
@@ -292,6 +301,7 @@ impl World {
         machine.frozen.clear();
         machine.suspended = false;
         machine.guard = None;
+        machine.guard_lost = false;
         machine.boot += 1;
         machine.off = true;
         for app in machine.apps.values_mut() {

@@ -167,6 +167,7 @@ impl World {
         }
         let machine = self.machine(name);
         machine.guard = deadline;
+        machine.guard_lost = false;
         let (boot, clock) = (machine.boot, machine.clock);
         if let Some(deadline) = deadline {
             let after = clock.when(deadline).since(self.now);
@@ -184,6 +185,7 @@ impl World {
         machine.guardian = there;
         if !watchdog {
             machine.guard = None;
+            machine.guard_lost |= !there;
         }
         self.input_when_it_goes_on(name, Input::Guardian { there });
     }
