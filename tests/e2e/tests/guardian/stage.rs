@@ -19,6 +19,13 @@ use tokio::sync::mpsc;
 /// Names the folder of the stage to a process that is to be a daemon.
 pub(crate) const BE_DAEMON: &str = "MAINSTAY_TEST_BE_DAEMON";
 
+/// Names the program to it: it need not ask cargo again.
+const PROGRAM: &str = "MAINSTAY_TEST_PROGRAM";
+
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).map_or_else(|| binary("mainstay"), PathBuf::from)
+}
+
 /// See the file.
 pub(crate) struct Stage {
     pub(crate) folder: TempDir,
@@ -84,6 +91,13 @@ impl Stage {
         all[0]
     }
 
+    /// The processor time it has used, in ticks of 10 ms (fields 14 and 15 of proc_pid_stat(5)).
+    pub(crate) fn guardian_cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.guardian())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     #[track_caller]
     pub(crate) fn signal_guardian(&self, signal: Signal) {
         nix::sys::signal::kill(Pid::from_raw(self.guardian()), signal).unwrap();
@@ -102,6 +116,7 @@ impl Stage {
     pub(crate) fn daemon_process(&self, armed_ms: u64) -> Guard {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "be_a_daemon", "--nocapture"]);
+        command.env(PROGRAM, program());
         command.env(BE_DAEMON, format!("{armed_ms} {}", self.folder.path().display()));
         let mut process = Guard::start("a daemon", &mut command).unwrap();
         process.wait_for_line(WAIT_LIMIT, "ARMED");
@@ -126,7 +141,7 @@ impl Daemon {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (sender, happenings) = mpsc::channel(100);
         let spec = SelfFenceSpec { by, takes: Millis(500) };
-        let exe = GuardianExe::binary(binary("mainstay"));
+        let exe = GuardianExe::binary(program());
         let guardian = {
             let _on = runtime.enter();
             Guardian::start(exe, &folder.join("state"), &spec, &"a".into(), "lab", sender)
