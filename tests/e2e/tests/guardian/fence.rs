@@ -22,15 +22,16 @@ impl Stage {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = TempDir::new();
         let path = folder.write("fence", script);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("it was just written");
         let text = format!(
             "cluster = \"lab\"\nkits = \"kits\"\n[node.a]\n[node.b]\n[node.b.fence]\ncommand = [\"{}\", \"b.example.org\"]\ntimeout = \"2s\"\n",
             path.display()
         );
         let (spec, _) = Spec::read_with_errors("config", &text);
-        let commands = Commands::open(&folder.join("commands"), SupervisorExe::binary(binary("mainstay"))).unwrap();
+        let commands = Commands::open(&folder.join("commands"), SupervisorExe::binary(binary("mainstay")))
+            .expect("a folder for commands");
         let (sender, happenings) = mpsc::channel(100);
-        Self { fences: Fences::new(&spec.unwrap(), commands, sender), folder, happenings }
+        Self { fences: Fences::new(&spec.expect("the text is a config"), commands, sender), folder, happenings }
     }
 
     fn start(&self, id: u64, node: &str) {
