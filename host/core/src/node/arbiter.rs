@@ -29,6 +29,8 @@ use crate::time::{Millis, Monotonic};
 const TURN: Millis = Millis::from_secs(2);
 /// After a change was told, it is looked at once more no sooner than this: many come at once.
 const LOOK_AGAIN: Millis = Millis(50);
+/// Whoever asks the arbiter answers within one request timeout: an answer that takes so many will not come.
+const OVERDUE_TIMEOUTS: u64 = 3;
 
 /// What this node knows of the arbiter.
 #[derive(Debug)]
@@ -90,7 +92,8 @@ impl Arbiter {
             asked: BTreeMap::new(),
             trouble: None,
             guarded: None,
-            guardian_gone: None,
+            // Until it is said to be there, it is not.
+            guardian_gone: Some(now),
             next: 0,
         }
     }
@@ -128,10 +131,25 @@ impl Node {
     /// Renews, and looks. Again when the interval has passed.
     pub(super) fn renew(&mut self) {
         let Some(interval) = self.arbiter.as_ref().map(|arbiter| arbiter.spec.renew_interval) else { return };
-        self.timers.set(Timer::Renew, self.now.monotonic + interval);
+        let now = self.now.monotonic;
+        if self.is_renewing() {
+            // One at a time: the answer that is waited for is as good, or is followed by another question.
+            self.timers.set(Timer::Renew, now + LOOK_AGAIN);
+            return;
+        }
+        self.timers.set(Timer::Renew, now + interval);
         if !self.stopped {
             self.ask_arbiter(About::Renew, ArbiterRequest::Renew);
         }
+    }
+
+    /// A renewal is out. One whose answer is long overdue is not waited for any more.
+    fn is_renewing(&mut self) -> bool {
+        let now = self.now.monotonic;
+        let Some(arbiter) = self.arbiter.as_mut() else { return false };
+        let overdue = Millis(arbiter.spec.request_timeout.0 * OVERDUE_TIMEOUTS);
+        arbiter.asked.retain(|_, (at, about)| *about != About::Renew || now.since(*at) <= overdue);
+        arbiter.asked.values().any(|(_, about)| *about == About::Renew)
     }
 
     /// Something has changed at the arbiter: it is looked at properly.
@@ -140,7 +158,7 @@ impl Node {
         if arbiter.view == *view {
             return;
         }
-        if arbiter.asked.values().any(|(_, about)| *about == About::Renew) {
+        if self.is_renewing() {
             let soon = self.now.monotonic + LOOK_AGAIN;
             if self.timers.get(Timer::Renew).is_none_or(|at| at > soon) {
                 self.timers.set(Timer::Renew, soon);

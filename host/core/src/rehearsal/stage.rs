@@ -93,6 +93,9 @@ impl Stage {
             stage.nodes.insert(name.clone(), Node::new(config, known.state.clone(), stage.both_clocks()));
         }
         stage.set_arbiter(snapshot);
+        for name in stage.nodes.keys() {
+            stage.queue.push_back((name.clone(), OnItsWay::Input(Input::Guardian { there: true })));
+        }
         let names: Vec<NodeName> = stage.nodes.keys().cloned().collect();
         for name in &names {
             for peer in names.iter().filter(|peer| *peer != name) {

@@ -31,6 +31,22 @@ const DEAD_TIME_MIN: Millis = Millis(100);
 /// Fence delays differ by this much at least: by then the first has shot.
 const FENCE_DELAYS_APART: Millis = Millis::from_secs(1);
 
+/// Watchdog devices count in seconds (linux/watchdog.h, WDIOC_SETTIMEOUT).
+const WATCHDOG_TAKES_MIN: Millis = Millis::from_secs(1);
+
+/// Whether it is a host, with a port or not, and nothing behind it.
+fn is_place(text: &str) -> bool {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_');
+    port && !host.is_empty() && host.bytes().all(fine)
+}
+
 pub(super) fn arbiter(table: &Table<'_, '_>, index: &mut Index) -> Option<ArbiterSpec> {
     let inner = table.table("arbiter", "[arbiter]")?;
     index.arbiter = inner.at;
@@ -45,7 +61,8 @@ pub(super) fn arbiter(table: &Table<'_, '_>, index: &mut Index) -> Option<Arbite
     let certificates = inner.text("certificates", inner.get("certificates"));
     for (endpoint, at) in &endpoints {
         let encrypted = endpoint.starts_with("https://");
-        if !encrypted && !endpoint.starts_with("http://") {
+        let place = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+        if !place.is_some_and(is_place) {
             inner.error(
                 *at,
                 format!("`{endpoint}` in [arbiter] is no address of etcd"),
@@ -66,7 +83,7 @@ pub(super) fn arbiter(table: &Table<'_, '_>, index: &mut Index) -> Option<Arbite
         lease: inner.length("lease", Millis::from_secs(10), &LEASES),
         renew_interval: inner.length("renew-interval", Millis::from_secs(2), &REQUESTS),
         request_timeout: inner.length("request-timeout", Millis::from_secs(1), &REQUESTS),
-        tries: inner.number("tries", 2, &Range { least: 1, most: 20 }),
+        tries: inner.number("tries", 3, &Range { least: 1, most: 20 }),
     };
     inner.finish();
     Some(spec)
@@ -78,6 +95,13 @@ pub(super) fn self_fence(table: &Table<'_, '_>) -> Option<SelfFenceSpec> {
     let device = inner.text("device", inner.get("device")).map_or("/dev/watchdog", |(device, _)| device);
     let command: Vec<String> = inner.texts("command").into_iter().map(|(word, _)| word.to_owned()).collect();
     let takes = inner.length("takes", Millis(500), &REQUESTS);
+    if let Some(("watchdog", at)) = by.filter(|_| takes < WATCHDOG_TAKES_MIN) {
+        inner.error(
+            at,
+            format!("`takes = {takes}` in [self-fence] is shorter than any watchdog's timeout"),
+            format!("write the device's timeout, {WATCHDOG_TAKES_MIN} or more: takes = \"5s\""),
+        );
+    }
     let by = by.and_then(|(by, at)| match by {
         "reboot" => Some(SelfFence::Reboot),
         "watchdog" => Some(SelfFence::Watchdog(device.to_owned())),

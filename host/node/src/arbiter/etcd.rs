@@ -17,7 +17,8 @@ use tonic::{Code, Status};
 use super::members::{AskError, Members};
 use super::view::{Keys, Look};
 use super::wire::{
-    self, Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp, StatusRequest, TxnRequest,
+    self, Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, StatusRequest,
+    TxnRequest,
 };
 
 /// How often a renewal is begun anew because the leader changed meanwhile or the lease was gone: each time takes an
@@ -71,7 +72,7 @@ impl Etcd {
 
     /// What there is, at a moment after this was asked.
     pub(super) async fn look(&self, until: Instant) -> Result<(i64, ArbiterView), AskError> {
-        let look = self.look_at_all(until).await?;
+        let look = self.look_at(self.keys.all(), until).await?;
         let lease = *self.lease.lock().await;
         Ok((look.revision, self.view(&look, lease)))
     }
@@ -127,7 +128,7 @@ impl Etcd {
         let mut lease = self.lease(until).await?;
         let mut again = true;
         loop {
-            let look = self.look_at_all(until).await?;
+            let look = self.look_at(self.keys.of(hierarchy), until).await?;
             let is_free = force || look.get(&permit_key).is_none() || look.is_ours(&permit_key, &self.me, lease);
             let is_expected = u64::try_from(look.mod_revision(&record_key)) == Ok(expected);
             let (look, done) = if is_free && is_expected {
@@ -143,7 +144,7 @@ impl Etcd {
                     changed => changed?,
                 }
             } else {
-                (look, false)
+                (self.look_at(self.keys.all(), until).await?, false)
             };
             // Of two copies of this question the other one may have been first.
             let done = done
@@ -163,14 +164,14 @@ impl Etcd {
         let (record_key, permit_key) = (self.keys.record(hierarchy), self.keys.permit(hierarchy));
         let record = json(record)?;
         let lease = self.lease(until).await?;
-        let look = self.look_at_all(until).await?;
+        let look = self.look_at(self.keys.of(hierarchy), until).await?;
         let (look, done) = if look.is_ours(&permit_key, &self.me, lease) {
             let take_away = DeleteRangeRequest { key: permit_key.clone() };
             let changes =
                 vec![put(&record_key, &record, 0), RequestOp { delete: Some(take_away), ..RequestOp::default() }];
             self.change(&look, &record_key, &permit_key, changes, until).await?
         } else {
-            (look, false)
+            (self.look_at(self.keys.all(), until).await?, false)
         };
         let done =
             done || (look.get(&record_key).is_some_and(|kv| kv.value == record) && look.get(&permit_key).is_none());
@@ -203,7 +204,7 @@ impl Etcd {
         if let Some(lease) = *lease {
             return Ok(lease);
         }
-        let adopted = self.look_at_all(until).await?.lease_of(&self.me);
+        let adopted = self.look_at(self.keys.all(), until).await?.lease_of(&self.me);
         let id = match adopted {
             Some(id) => {
                 tracing::info!(
@@ -233,9 +234,8 @@ impl Etcd {
         }
     }
 
-    async fn look_at_all(&self, until: Instant) -> Result<Look, AskError> {
-        let all = self.keys.all();
-        Ok(self.members.ask(until, move |channel| wire::unary(channel, all.clone())).await?.into())
+    async fn look_at(&self, what: RangeRequest, until: Instant) -> Result<Look, AskError> {
+        Ok(self.members.ask(until, move |channel| wire::unary(channel, what.clone())).await?.into())
     }
 
     fn view(&self, look: &Look, lease: Option<i64>) -> ArbiterView {

@@ -31,8 +31,11 @@ use members::{AskError, Members};
 
 /// Questions that wait, at the most: several for each of a thousand hierarchies. More are answered with a failure.
 const WAITING_MAX: usize = 4096;
-/// Questions that are asked at once, at the most: etcd writes a hundred changes at once as quickly as one.
-const AT_ONCE_MAX: usize = 64;
+/// Questions that are asked at once, at the most: etcd writes that many as quickly as one.
+const AT_ONCE_MAX: usize = 16;
+/// Within this no etcd that had answered has lost everything and answers again: stopping, emptying and starting one takes a
+/// second, and an election of several another.
+const LOSS_MIN: Duration = Duration::from_millis(500);
 /// Versions of etcd before these let a leader that was replaced take leases away that are in use
 /// (<https://github.com/etcd-io/etcd/issues/15247>): 3.4.31 and 3.5.13.
 const SOUND: [(u64, u64, u64); 2] = [(3, 4, 31), (3, 5, 13)];
@@ -146,14 +149,41 @@ impl Waiting {
 struct Ended {
     of: Option<ArbiterId>,
     began: Instant,
+    until: Instant,
     answer: Result<Answer, AskError>,
 }
 
 /// The newest that was told.
 struct Told {
+    began: Instant,
     at: Instant,
     revision: i64,
     view: ArbiterView,
+}
+
+/// What an answer shows, beside the newest that was told.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    /// It is newer; or etcd has lost something.
+    Newer,
+    /// It is older, or what was told was seen after this was asked: that is as true an answer.
+    AsTold,
+    /// It may be older, or newer than what etcd has lost: only another look tells.
+    Unclear,
+}
+
+impl Told {
+    /// Two that were asked at the same time may be answered in another order than they were carried out. Revisions tell
+    /// which was the later, as long as etcd has not lost everything in between.
+    fn order(&self, began: Instant, revision: i64, now: Instant) -> Order {
+        if revision >= self.revision || began >= self.at {
+            Order::Newer
+        } else if self.began >= began || now.duration_since(self.began) < LOSS_MIN {
+            Order::AsTold
+        } else {
+            Order::Unclear
+        }
+    }
 }
 
 struct Worker {
@@ -185,21 +215,17 @@ impl Worker {
                 () = self.waiting.came.notified() => {}
                 () = self.changed.notified(), if !looking => {
                     looking = true;
-                    let (etcd, began) = (self.etcd.clone(), Instant::now());
-                    let until = began + self.request_timeout;
-                    self.asking.spawn(async move {
-                        let answer = etcd.look(until).await.map(|(revision, view)| Answer {
-                            revision,
-                            answer: ArbiterAnswer::Done { done: true, view },
-                        });
-                        Ended { of: None, began, answer }
+                    self.look(None, Instant::now() + self.request_timeout, |view| {
+                        ArbiterAnswer::Done { done: true, view }
                     });
                 }
                 Some(ended) = self.asking.join_next() => match ended {
                     Ok(ended) => {
-                        looking &= ended.of.is_some();
-                        if !self.ended(ended).await {
-                            return;
+                        let unasked = ended.of.is_none();
+                        match self.ended(ended).await {
+                            Next::Goes => looking &= !unasked,
+                            Next::LooksAgain => {}
+                            Next::Nobody => return,
                         }
                     }
                     // A bug here; whoever asked gets no answer, and by its own clock does not wait for ever.
@@ -217,38 +243,51 @@ impl Worker {
                 revision: 0,
                 answer: ArbiterAnswer::Failed("etcd has not answered in time".to_owned()),
             });
-            Ended { of: Some(id), began, answer: Ok(answer) }
+            Ended { of: Some(id), began, until, answer: Ok(answer) }
         });
     }
 
-    async fn ended(&mut self, ended: Ended) -> bool {
-        let Ended { of, began, answer } = ended;
-        match answer {
-            Ok(Answer { revision, answer }) => {
-                let answer = self.in_order(began, revision, answer);
-                self.tell(of, answer).await
-            }
-            Err(error) => {
-                // The next renewal shows it.
-                tracing::debug!("something has changed at etcd, and what cannot be seen: {error}");
-                true
-            }
-        }
+    fn look(
+        &mut self,
+        of: Option<ArbiterId>,
+        until: Instant,
+        with: impl FnOnce(ArbiterView) -> ArbiterAnswer + Send + 'static,
+    ) {
+        let (etcd, began) = (self.etcd.clone(), Instant::now());
+        self.asking.spawn(async move {
+            let looked = etcd.look(until).await;
+            let answer = looked.map(|(revision, view)| Answer { revision, answer: with(view) });
+            Ended { of, began, until, answer }
+        });
     }
 
-    /// Two that were asked at the same time may be answered in another order than they were carried out. Then the second
-    /// one to be told shows what the first one did: it is as true, and newer.
-    fn in_order(&mut self, began: Instant, revision: i64, mut answer: ArbiterAnswer) -> ArbiterAnswer {
-        let view = match &mut answer {
-            ArbiterAnswer::Renewed { view, .. } | ArbiterAnswer::Done { view, .. } => view,
-            ArbiterAnswer::Failed(_) => return answer,
+    async fn ended(&mut self, ended: Ended) -> Next {
+        let Ended { of, began, until, answer } = ended;
+        let answer = match answer {
+            Ok(Answer { answer: ArbiterAnswer::Failed(why), .. }) => ArbiterAnswer::Failed(why),
+            Ok(Answer { revision, answer }) => {
+                let order = self.told.as_ref().map_or(Order::Newer, |told| told.order(began, revision, Instant::now()));
+                match (order, answer) {
+                    (Order::Unclear, answer) => {
+                        self.look(of, until, |view| with_view(answer, view));
+                        return Next::LooksAgain;
+                    }
+                    (Order::AsTold, answer) => {
+                        let view = self.told.as_ref().map(|told| told.view.clone()).unwrap_or_default();
+                        with_view(answer, view)
+                    }
+                    (Order::Newer, answer) => {
+                        if let ArbiterAnswer::Renewed { view, .. } | ArbiterAnswer::Done { view, .. } = &answer {
+                            self.told = Some(Told { began, at: Instant::now(), revision, view: view.clone() });
+                        }
+                        answer
+                    }
+                }
+            }
+            // What changed unasked is seen with the next renewal.
+            Err(error) => ArbiterAnswer::Failed(error.to_string()),
         };
-        match &self.told {
-            // One that began after the other was told, and shows less, says that etcd has lost something.
-            Some(told) if began < told.at && revision < told.revision => view.clone_from(&told.view),
-            _ => self.told = Some(Told { at: Instant::now(), revision, view: view.clone() }),
-        }
-        answer
+        if self.tell(of, answer).await { Next::Goes } else { Next::Nobody }
     }
 
     /// False when there is nobody to tell: the daemon stops.
@@ -261,6 +300,24 @@ impl Worker {
             (None, ArbiterAnswer::Failed(_)) => return true,
         };
         self.happenings.send(happening).await.is_ok()
+    }
+}
+
+/// What follows an answer.
+enum Next {
+    Goes,
+    /// Its view was not to be told.
+    LooksAgain,
+    /// The daemon stops.
+    Nobody,
+}
+
+/// The same answer with what was seen later.
+fn with_view(answer: ArbiterAnswer, view: ArbiterView) -> ArbiterAnswer {
+    match answer {
+        ArbiterAnswer::Renewed { lease, .. } => ArbiterAnswer::Renewed { lease, view },
+        ArbiterAnswer::Done { done, .. } => ArbiterAnswer::Done { done, view },
+        ArbiterAnswer::Failed(why) => ArbiterAnswer::Failed(why),
     }
 }
 
@@ -337,6 +394,20 @@ mod tests {
         waiting.with(|queue| {
             assert_eq!(queue.refused.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [WAITING_MAX as u64])
         });
+    }
+
+    #[test]
+    fn what_may_be_older_is_not_told_after_what_is_newer() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let told = Told { began: at(10), at: at(20), revision: 7, view: ArbiterView::default() };
+        let (soon, late) = (at(30), at(30) + LOSS_MIN);
+        assert_eq!(told.order(at(5), 7, late), Order::Newer);
+        assert_eq!(told.order(at(5), 8, late), Order::Newer);
+        assert_eq!(told.order(at(20), 1, soon), Order::Newer, "etcd has lost something");
+        assert_eq!(told.order(at(5), 6, late), Order::AsTold, "what was told was seen after this was asked");
+        assert_eq!(told.order(at(15), 6, soon), Order::AsTold, "nothing can have been lost so quickly");
+        assert_eq!(told.order(at(15), 6, late), Order::Unclear, "older, or etcd has lost something");
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Keys {
         RangeRequest { key: self.from(), range_end: self.to() }
     }
 
+    /// What there is of one hierarchy.
+    pub(super) fn of(&self, hierarchy: &HierarchyName) -> RangeRequest {
+        let of = Self { prefix: format!("{}{hierarchy}/", self.prefix) };
+        of.all()
+    }
+
     fn read<'a>(&self, key: &'a [u8]) -> Option<(HierarchyName, &'a str)> {
         let (hierarchy, what) = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?.split_once('/')?;
         problem(hierarchy).is_none().then(|| (HierarchyName::new(hierarchy), what))

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{By, Said, Say, nanos, socket};
 use crate::happening::Happening;
 
-/// An answer takes 50 us. One that takes this long is as good as none, and the driver does not wait longer.
+/// An answer takes less than 1 ms, also on a busy machine. One that takes this long is as good as none, and the driver does not wait longer.
 const ANSWER: Duration = Duration::from_millis(100);
 /// The first answer: the guardian prepares the fence, which may have to read a program from a disk.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);

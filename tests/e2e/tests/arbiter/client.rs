@@ -85,6 +85,24 @@ impl Client {
         }
     }
 
+    /// Asks all of it at once, and waits for all answers, in the order in which they come.
+    pub(crate) async fn ask_all(&mut self, requests: Vec<ArbiterRequest>) -> Vec<(ArbiterId, ArbiterAnswer)> {
+        let count = requests.len();
+        for request in requests {
+            self.asked += 1;
+            self.arbiter.ask(ArbiterId(self.asked), request);
+        }
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            match tokio::time::timeout(REQUEST_TIMEOUT + BUSY, self.happenings.recv()).await {
+                Ok(Some(Happening::Arbiter(id, answer))) => answers.push((id, answer)),
+                Ok(Some(happening)) => self.hear(happening),
+                Ok(None) | Err(_) => panic!("{} of {count} answers", answers.len()),
+            }
+        }
+        answers
+    }
+
     fn hear(&mut self, happening: Happening) {
         if let Happening::ArbiterChanged(view) = happening {
             self.changes.push((Instant::now(), view));

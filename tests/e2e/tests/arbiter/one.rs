@@ -96,6 +96,30 @@ async fn of_two_that_take_one_wins() {
     println!("a has won {won_by_a} times, b {won_by_b} times");
 }
 
+/// After a failover of a whole node: all at once, each done, and no answer shows less than the one before it.
+#[tokio::test]
+async fn many_at_once_are_all_done_and_told_in_order() {
+    const HIERARCHIES: usize = 50;
+    let Some(etcd) = Etcd::start(1) else { return };
+    let mut a = Client::new("a", &spec(etcd.endpoints(), LONG));
+    a.renew().await;
+    let take = |number| ArbiterRequest::Take {
+        hierarchy: format!("h{number}").as_str().into(),
+        expected: 0,
+        record: record("a", 1, StandingKind::Held),
+    };
+    let began = Instant::now();
+    let answers = a.ask_all((0..HIERARCHIES).map(take).collect()).await;
+    println!("{HIERARCHIES} permits taken in {} ms", began.elapsed().as_millis());
+    let mut seen = 0;
+    for (id, answer) in answers {
+        let ArbiterAnswer::Done { done: true, view } = answer else { panic!("{id:?}: {answer:?}") };
+        assert!(view.hierarchies.len() >= seen, "{id:?}: {} after {seen}", view.hierarchies.len());
+        seen = view.hierarchies.len();
+    }
+    assert_eq!(seen, HIERARCHIES);
+}
+
 /// How late etcd takes away a permit that nobody renews, and how soon after that the standby knows.
 #[tokio::test]
 async fn a_standby_hears_at_once_that_a_permit_is_gone() {

@@ -68,8 +68,8 @@ async fn the_right_certificates_are_let_in_and_no_others() {
 
     // A client that somebody else vouches for: turned away by etcd.
     certificates.copy("ca.pem", &others);
-    let why = refused(&with(etcd.endpoints(), &others)).await;
-    assert!(why.contains("certificate") || why.contains("alert"), "{why}");
+    // It says so in a TLS alert, which is lost when it closes the connection quickly enough.
+    refused(&with(etcd.endpoints(), &others)).await;
 
     // Certificates are read for every connection: with the right ones in place it is let in without a restart.
     let mut late = Client::new("b", &with(etcd.endpoints(), &others));

@@ -269,9 +269,7 @@ impl World {
             self.at(until.since(self.now), Happening::LeftoverGone { node: name.clone(), life, tag });
         }
         self.carry_out(name);
-        if !guardian {
-            self.input(name, Input::Guardian { there: false });
-        }
+        self.input(name, Input::Guardian { there: guardian });
         self.reconnect(name);
     }
 
