@@ -369,7 +369,7 @@ impl Node {
         }
         let Some(reach) = change.reach else { return };
         let severity = match reach {
-            Reach::Itself | Reach::NotMet | Reach::Alive | Reach::Left => EventSeverity::Info,
+            Reach::Itself | Reach::NotMet | Reach::Alive | Reach::Left | Reach::Released => EventSeverity::Info,
             Reach::Silent | Reach::Hangs => EventSeverity::Warning,
         };
         self.event(severity, None, None, What::Node { node: name, reach });
@@ -412,13 +412,15 @@ impl Node {
             PeerMessage::Answer { id, asker, result } => self.answered(peer, id, asker, result),
             // The last words of a daemon whose successor was heard already.
             PeerMessage::Leave { incarnation, .. } if incarnation < self.peers[peer].incarnation => {}
-            PeerMessage::Leave { incarnation, hold } => {
+            PeerMessage::Leave { incarnation, hold, released } => {
                 if incarnation > self.peers[peer].incarnation {
                     self.new_daemon(peer, incarnation);
                 }
                 let until = self.now.monotonic + hold;
-                let change = self.peers[peer].left(until, self.now);
-                self.timers.set(Timer::Hold { peer }, until);
+                let change = self.peers[peer].left(until, released, self.now);
+                if !released {
+                    self.timers.set(Timer::Hold { peer }, until);
+                }
                 self.peer_changed(peer, None, change);
             }
         }

@@ -198,7 +198,10 @@ async fn when_a_path_is_cut_a_session_comes_over_another_and_the_old_one_is_repl
     a.session_up().await;
     let took = cut.elapsed();
     b.session_up().await;
-    a.links.send(&"b".into(), PeerMessage::Leave { incarnation: 1, hold: mainstay_core::time::Millis(1) });
+    a.links.send(
+        &"b".into(),
+        PeerMessage::Leave { incarnation: 1, hold: mainstay_core::time::Millis(1), released: false },
+    );
     b.wait("a message", |it| matches!(it, Happening::Message(..)).then_some(())).await;
     // A few intervals on an idle machine; a busy one is slower.
     assert!(took < Duration::from_secs(10), "{took:?}");

@@ -72,6 +72,22 @@ impl World {
         }
     }
 
+    /// Cuts one comm path between two nodes, both ways and without a word to either, or mends it.
+    ///
+    /// # Panics
+    /// When there is no such path: a test's own mistake.
+    pub fn set_path_cut(&mut self, a: &NodeName, b: &NodeName, path: &str, cut: bool) {
+        let known = self.paths.iter().position(|known| known.as_str() == path);
+        let at = known.unwrap_or_else(|| panic!("there is no comm path {path}"));
+        for (from, to) in [(a, b), (b, a)] {
+            let way = self.way(from, to, at);
+            self.network.set_cut(way, cut, self.now);
+        }
+        if !cut {
+            self.opened(a, b);
+        }
+    }
+
     /// Mends them. A session over them has broken meanwhile.
     pub fn heal(&mut self, from: &NodeName, to: &NodeName) {
         let ways: Vec<Way> = (0..self.network.paths()).map(|path| self.way(from, to, path)).collect();
