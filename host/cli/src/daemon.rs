@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use mainstay_node::NoSuchNode;
 use mainstay_node::config::ConfigError;
+use mainstay_node::guardian::GuardianExe;
 use mainstay_supervisor::SupervisorExe;
 use tracing_subscriber::EnvFilter;
 
@@ -28,8 +29,13 @@ pub(crate) async fn run(run: Run, state: PathBuf) -> anyhow::Result<i32> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let (file, node) = (run.config.clone(), run.node.clone());
-    let options =
-        mainstay_node::Options { config: run.config, node: run.node, state, supervisor: SupervisorExe::own() };
+    let options = mainstay_node::Options {
+        config: run.config,
+        node: run.node,
+        state,
+        supervisor: SupervisorExe::own(),
+        guardian: GuardianExe::own(),
+    };
     let ended = mainstay_node::run(options).await;
     log.finish();
     match ended {

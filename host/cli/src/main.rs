@@ -31,10 +31,14 @@ const EVENT_INTERVAL: u32 = 5;
 fn main() -> ExitCode {
     // Before anything else: a supervisor is started for every command of a kit and has no time for the rest.
     let mut arguments = std::env::args_os().skip(1);
-    if let (Some(first), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next())
-        && first == OsStr::new("supervise")
-    {
-        return mainstay_supervisor::supervise(Path::new(&folder));
+    if let (Some(first), Some(folder), None) = (arguments.next(), arguments.next(), arguments.next()) {
+        if first == OsStr::new("supervise") {
+            return mainstay_supervisor::supervise(Path::new(&folder));
+        }
+        // It outlives the daemon, and is not to hold more memory than it needs.
+        if first == OsStr::new("guardian") {
+            return mainstay_node::guardian::guard(Path::new(&folder));
+        }
     }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build()

@@ -30,6 +30,12 @@ impl Clock {
         let ms = |ms| u64::try_from(ms).unwrap_or(u64::MAX);
         Now { monotonic: Monotonic(ms(monotonic)), unix: UnixMs(ms(unix)) }
     }
+
+    /// A time of the core as the machine counts it, since it was started: what other processes understand.
+    #[must_use]
+    pub fn since_boot(&self, at: Monotonic) -> Duration {
+        self.started.saturating_add(Duration::from_millis(at.0))
+    }
 }
 
 fn since_boot() -> std::io::Result<Duration> {

@@ -83,6 +83,10 @@ impl Config {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         spec.kits = folder.join(&spec.kits).display().to_string();
         spec.secrets = spec.secrets.map(|secrets| folder.join(secrets).display().to_string());
+        if let Some(arbiter) = &mut spec.arbiter {
+            let certificates = arbiter.certificates.take();
+            arbiter.certificates = certificates.map(|directory| folder.join(directory).display().to_string());
+        }
         Ok(Self { spec, hash, diagnostics })
     }
 

@@ -8,17 +8,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use mainstay_core::arbiter::ArbiterAnswer;
 use mainstay_core::names::NodeName;
 use mainstay_core::node::{Input, Node, Operation, Output, RecordNumber, Reply, RequestId};
 use mainstay_core::state::Record;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::arbiter::Arbiter;
 use crate::clock::Clock;
 use crate::events::Events;
+use crate::fence::Fences;
+use crate::guardian::Guardian;
 use crate::happening::Happening;
 use crate::journal::{Journal, Told};
 use crate::kits::Calls;
 use crate::links::Links;
+use crate::links::knock::Knocker;
 use crate::measures::Measures;
 
 /// How many are told before what the core says is carried out: a flood of one kind delays nothing else for long.
@@ -41,6 +46,14 @@ pub struct Driver {
     pub links: Links,
     /// Who calls kits.
     pub calls: Calls,
+    /// The way to the arbiter, if it decides anything on this node.
+    pub arbiter: Option<Arbiter>,
+    /// What fences this node in time, if the arbiter decides anything on it.
+    pub guardian: Option<Guardian>,
+    /// Who fences peers.
+    pub fences: Fences,
+    /// Who knocks at peers.
+    pub knocker: Knocker,
     /// Who is told.
     pub events: Events,
     /// What is counted.
@@ -139,6 +152,11 @@ impl Driver {
                 self.node.handle(Input::Kits(self.calls.versions()), now);
                 Input::Unusable(unusable)
             }
+            Happening::Arbiter(id, answer) => Input::Arbiter(id, answer),
+            Happening::ArbiterChanged(view) => Input::ArbiterChanged(view),
+            Happening::FenceEnded(id, ended) => Input::FenceEnded(id, ended),
+            Happening::Knocked(node, path, answered) => Input::Knocked { node, path, answered },
+            Happening::Guardian(there) => Input::Guardian { there },
             Happening::Request(request, reply) => {
                 waiting.requests += 1;
                 let id = RequestId(waiting.requests);
@@ -185,7 +203,16 @@ impl Driver {
                     self.links.beat(heartbeat);
                     continue;
                 }
-                Output::Knock(..) | Output::Guard(_) => continue,
+                Output::Knock(node, path) => {
+                    self.knocker.knock(node.clone(), path.clone());
+                    continue;
+                }
+                Output::Guard(when) => {
+                    if let Some(guardian) = &self.guardian {
+                        guardian.until(when.map(|when| self.clock.since_boot(when)));
+                    }
+                    continue;
+                }
                 Output::CancelKit(_) => *waiting.held.back().map_or(&RecordNumber(0), |(after, _)| after),
                 Output::Send(after, ..)
                 | Output::Arbiter(after, ..)
@@ -228,7 +255,14 @@ impl Driver {
                     let _ = asked.send(reply);
                 }
             }
-            Output::Arbiter(..) | Output::Fence(..) => {}
+            Output::Arbiter(_, id, request) => match &self.arbiter {
+                Some(arbiter) => arbiter.ask(id, request),
+                None => {
+                    let why = "the arbiter decides nothing on this node".to_owned();
+                    self.node.handle(Input::Arbiter(id, ArbiterAnswer::Failed(why)), self.clock.now());
+                }
+            },
+            Output::Fence(_, id, node) => self.fences.start(id, node),
             Output::Persist(..) | Output::Heartbeat(_) | Output::Knock(..) | Output::Guard(_) => {}
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterView};
 use mainstay_core::message::{Heartbeat, PeerMessage};
-use mainstay_core::names::{NodeName, Tag};
-use mainstay_core::node::{CallId, Outcome, Reply, Request};
+use mainstay_core::names::{NodeName, PathName, Tag};
+use mainstay_core::node::{CallId, FenceId, Outcome, Reply, Request};
 use mainstay_core::status::{Explanation, Status};
 use mainstay_runtime::Kit;
 use tokio::sync::oneshot;
@@ -30,6 +31,16 @@ pub enum Happening {
     LeftoverGone(Tag),
     /// The kits have changed: all that are loaded now, by name.
     Kits(BTreeMap<String, Arc<Kit>>),
+    /// The arbiter has answered.
+    Arbiter(ArbiterId, ArbiterAnswer),
+    /// Something has changed at the arbiter.
+    ArbiterChanged(ArbiterView),
+    /// A fence command has ended.
+    FenceEnded(FenceId, Result<String, String>),
+    /// Whether a peer's kernel answers on a comm path.
+    Knocked(NodeName, PathName, bool),
+    /// Whether the guardian is there.
+    Guardian(bool),
     /// An operator asks for something.
     Request(Request, oneshot::Sender<Reply>),
     /// Somebody wants to see everything.

@@ -1,7 +1,8 @@
 //! What an earlier daemon's kit calls have left running (OWNERSHIP O23): found before anything else is called.
 //!
 //! A command of a check changes nothing and is ended. Everything else is awaited, to its own deadline at the latest, which
-//! its supervisor sees to: it is most likely bringing something in service, and would only have to be done again.
+//! its supervisor sees to: it is most likely bringing something in service, and would only have to be done again. A fence
+//! command is ended too ([`crate::fence`] says why); nothing waits for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,12 @@ const CHECK: &str = "quick-check";
 /// Finds what is left: the tags of resources for which something still runs, and what it is.
 pub(crate) async fn find(commands: &Commands) -> anyhow::Result<(BTreeSet<Tag>, Vec<Leftover>)> {
     let found = commands.leftovers().await.context("what an earlier daemon has left running cannot be found out")?;
+    let (fences, found): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|leftover| leftover.owner().operation == crate::fence::OPERATION);
+    for fence in fences {
+        let node = Tag::new(&*fence.owner().tag);
+        tokio::spawn(async move { see_to_one(&node, &fence).await });
+    }
     let busy = found
         .iter()
         .filter(|leftover| leftover.state().is_running())
@@ -51,8 +58,9 @@ async fn see_to_one(tag: &Tag, leftover: &Leftover) {
         leftover.owner().operation,
         leftover.request().program.display()
     );
-    let ended = if running && leftover.owner().operation == CHECK {
-        tracing::info!("{what} still runs: it is ended, a check changes nothing");
+    let is_ended = [CHECK, crate::fence::OPERATION].contains(&&*leftover.owner().operation);
+    let ended = if running && is_ended {
+        tracing::info!("{what} still runs: it is ended");
         leftover.end().await
     } else {
         if running {

@@ -5,10 +5,13 @@
 //! [`api`] lets people look and ask.
 
 pub mod api;
+pub mod arbiter;
 pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod events;
+pub mod fence;
+pub mod guardian;
 pub mod happening;
 pub mod host_status;
 pub mod journal;
@@ -24,20 +27,25 @@ use std::time::Instant;
 use anyhow::Context as _;
 use mainstay_core::names::NodeName;
 use mainstay_core::node::{Config as CoreConfig, Node};
+use mainstay_core::spec::FailoverMode;
 use mainstay_runtime::{KitChange, KitDirectory, Limits, Runtime, RuntimeConfig};
 use mainstay_supervisor::{Commands, SupervisorExe};
 use tokio::sync::mpsc;
 
 use api::Api;
+use arbiter::Arbiter;
 use clock::Clock;
 use config::Config;
 use driver::Driver;
 use events::Events;
+use fence::Fences;
+use guardian::{Guardian, GuardianExe};
 use happening::{HAPPENINGS_MAX, Happening};
 use host_status::HostView;
 use journal::{Journal, JournalFile};
 use kits::{Calls, Places};
 use links::Links;
+use links::knock::Knocker;
 use measures::Measures;
 use state_dir::{NodeFile, StateDir};
 
@@ -55,6 +63,8 @@ pub struct Options {
     pub state: PathBuf,
     /// What is executed to supervise commands.
     pub supervisor: SupervisorExe,
+    /// What is executed to fence this node in time.
+    pub guardian: GuardianExe,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT. To be called on a tokio runtime, which is not to be
@@ -123,6 +133,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .iter()
         .map(|(name, spec)| mainstay_core::hierarchy::Hierarchy::new(name.clone(), spec.clone()))
         .collect();
+    let decided_by_arbiter = spec
+        .hierarchies
+        .values()
+        .any(|hierarchy| hierarchy.failover == FailoverMode::Arbiter && hierarchy.nodes.contains(&me));
+    let fences = Fences::new(&spec, places.commands.clone(), happenings.clone());
+    let knocker = Knocker::new(&spec, happenings.clone());
     let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
     let unusable = calls.load(&kits.kits());
     let node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
@@ -135,6 +151,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let events = Events::new(node.state().incarnation, started);
     let measures = Measures::default();
+    // Before the first question to the arbiter: what follows from its answers is guarded.
+    let guardian = match &spec.self_fence {
+        Some(by) if decided_by_arbiter => {
+            Some(Guardian::start(options.guardian, state_dir.path(), by, &me, &spec.cluster, happenings.clone()))
+        }
+        _ => None,
+    };
+    let arbiter = match &spec.arbiter {
+        Some(arbiter) if decided_by_arbiter => Some(Arbiter::start(arbiter, &spec.cluster, &me, happenings.clone())?),
+        _ => None,
+    };
     let (told, journal_told) = mpsc::unbounded_channel();
     let journal = Journal::start(opened.file, told).context("the journal's thread cannot be started")?;
     let api =
@@ -145,7 +172,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::spawn(follow_kits(kits, host, happenings.clone()));
     tokio::spawn(stop_on_signal(happenings));
     tracing::info!("node {me} of the cluster {}: state in {}", node_file.cluster, state_dir.path().display());
-    Driver { node, journal, told: journal_told, links, calls, events, measures, clock, happenings: queue }.run().await
+    let driver = Driver {
+        node,
+        journal,
+        told: journal_told,
+        links,
+        calls,
+        arbiter,
+        guardian,
+        fences,
+        knocker,
+        events,
+        measures,
+        clock,
+        happenings: queue,
+    };
+    driver.run().await
 }
 
 /// The config has no such node. Starting again does not help.

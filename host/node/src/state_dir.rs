@@ -5,6 +5,7 @@
 //! journal       what has to be known again after a crash (see journal/)
 //! node.json     which node, which process, where it listens: for people and tools, written at each start
 //! api.sock      the local API
+//! guardian.*    lock, socket and log of the guardian (see guardian/), where the arbiter decides
 //! commands/     commands that run, with what they said (mainstay-supervisor)
 //! store/TAG/    small values that kits keep
 //! compiled/     kits as machine code (mainstay-runtime)

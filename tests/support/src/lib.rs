@@ -4,6 +4,7 @@
 //! * [`binaries`]: the programs of this repository, built when they are asked for.
 //! * [`needs`]: a real component that may be missing; its test is then skipped, and seen to be.
 //! * [`guard`]: a process that is gone, with all it started, when its guard is dropped or the test dies.
+//! * [`etcd`]: a real etcd cluster.
 //! * [`wait`], [`ports`], [`temp`]: waits with a limit, ports and folders that nobody else uses.
 //! * [`relay`]: a link between two loopback ports that can fall silent as if its cable was cut.
 //!
@@ -11,6 +12,7 @@
 
 pub mod binaries;
 mod cargo;
+pub mod etcd;
 pub mod guard;
 pub mod kits;
 pub mod needs;
@@ -23,6 +25,7 @@ pub mod wait;
 
 pub use binaries::binary;
 pub use cargo::BuildError;
+pub use etcd::Etcd;
 pub use guard::Guard;
 pub use kits::kit;
 pub use needs::{require_or_skip, skip};

@@ -4,6 +4,7 @@
 //! the comm path of the best priority that lets it through; of two nodes the one whose name comes first connects.
 
 mod beats;
+pub mod knock;
 mod session;
 pub mod wire;
 
