@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Say why a resource is in its state on this node, and what comes next.
     Explain(Explain),
+    /// Play through what would happen, with the nodes' own code: the steps, and why.
+    Plan(Plan),
     /// Look at a config.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -157,6 +159,22 @@ pub(crate) struct Events {
     /// Only what came after the event of this number.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) after: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// "node NAME dies", "path NAME breaks" or "TAG fails".
+    #[arg(long, value_name = "WHAT", required_unless_present = "save")]
+    pub(crate) what_if: Option<String>,
+    /// Play it through with what this file knows, made by --save, and no daemon.
+    #[arg(long, value_name = "FILE", conflicts_with = "save")]
+    pub(crate) state_file: Option<PathBuf>,
+    /// Write what the daemon knows of the cluster to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "what_if")]
+    pub(crate) save: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

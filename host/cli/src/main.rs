@@ -12,6 +12,7 @@ mod kit;
 mod log;
 mod operate;
 mod params;
+mod plan;
 mod say;
 mod status;
 mod tree;
@@ -73,6 +74,7 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Drain(asked) => operate::drain(&cli.state, asked).await,
         Command::Events(asked) => events::events(&cli.state, &asked).await,
         Command::Explain(asked) => status::explain(&cli.state, &asked).await,
+        Command::Plan(asked) => plan::plan(&cli.state, asked).await,
         Command::Config(ConfigCommand::Check(asked)) => config::check(&asked).await,
         Command::Kit(command) => kit::kit(&cli.state, command).await,
     }

@@ -4,6 +4,7 @@
 //! GET  /v1/status                       everything at once
 //! GET  /v1/explain/TAG                  why a resource is in its state, and what comes next
 //! GET  /v1/events?after=N&wait-ms=MS    what came after event N; waits for the first
+//! GET  /v1/snapshot                     what is known of the cluster, for mainstay plan --what-if
 //! GET  /v1/measures                     counts
 //! POST /v1/requests                     a request: see mainstay_core::node::Request
 //! ```
@@ -104,6 +105,7 @@ pub fn serve(socket: &Path, api: Api) -> io::Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/explain/{tag}", get(explain))
         .route("/v1/events", get(events))
+        .route("/v1/snapshot", get(snapshot))
         .route("/v1/measures", get(measures))
         .route("/v1/requests", post(requests))
         .fallback(nothing_here)
@@ -169,6 +171,13 @@ async fn events(State(api): State<Api>, asked: Result<Query<After>, QueryRejecti
         Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
     };
     Json(api.events.after(after, Duration::from_millis(wait_ms).min(WAIT_MAX)).await).into_response()
+}
+
+async fn snapshot(State(api): State<Api>) -> Response {
+    match api.ask(Happening::Snapshot).await {
+        Ok(snapshot) => Json(snapshot).into_response(),
+        Err(refused) => refused,
+    }
 }
 
 async fn measures(State(api): State<Api>) -> Json<Counts> {

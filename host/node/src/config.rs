@@ -1,5 +1,6 @@
 //! The config file: read, and checked against the kits that are loaded.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,10 @@ pub struct Config {
     pub spec: Spec,
     /// Of what it says: nodes compare it when they meet. White space and comments make no difference.
     pub hash: String,
+    /// Of each part of what it says, so that nodes can say what differs.
+    pub parts: BTreeMap<String, String>,
+    /// As it was read.
+    pub text: String,
     /// What was found so far.
     diagnostics: Diagnostics,
 }
@@ -79,7 +84,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let (spec, diagnostics) = Spec::read_with_errors(&path.display().to_string(), &text);
         let Some(mut spec) = spec else { return Err(ConfigError::Wrong(diagnostics.into_sorted())) };
-        let hash = hash(&spec);
+        let (hash, parts) = (hash(&spec), spec.parts());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         spec.kits = folder.join(&spec.kits).display().to_string();
         spec.secrets = spec.secrets.map(|secrets| folder.join(secrets).display().to_string());
@@ -87,7 +92,7 @@ impl Config {
             let certificates = arbiter.certificates.take();
             arbiter.certificates = certificates.map(|directory| folder.join(directory).display().to_string());
         }
-        Ok(Self { spec, hash, diagnostics })
+        Ok(Self { spec, hash, parts, text, diagnostics })
     }
 
     /// What was found so far, in the order of the file.

@@ -36,6 +36,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The loop's own state.
 #[derive(Debug)]
 pub struct Driver {
+    /// The config as it was read, for snapshots.
+    pub config_text: Box<str>,
     /// The core.
     pub node: Node,
     /// Where records go.
@@ -171,6 +173,10 @@ impl Driver {
             }
             Happening::Explain(tag, reply) => {
                 let _ = reply.send(self.node.explain(&tag));
+                return;
+            }
+            Happening::Snapshot(reply) => {
+                let _ = reply.send(self.node.snapshot(&self.config_text));
                 return;
             }
             Happening::Stop => {

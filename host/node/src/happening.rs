@@ -7,6 +7,7 @@ use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterView};
 use mainstay_core::message::{Heartbeat, PeerMessage};
 use mainstay_core::names::{NodeName, PathName, Tag};
 use mainstay_core::node::{CallId, FenceId, Outcome, Reply, Request};
+use mainstay_core::rehearsal::Snapshot;
 use mainstay_core::status::{Explanation, Status};
 use mainstay_runtime::Kit;
 use tokio::sync::oneshot;
@@ -47,6 +48,8 @@ pub enum Happening {
     Status(oneshot::Sender<(Status, Vec<String>)>),
     /// Somebody wants to know why.
     Explain(Tag, oneshot::Sender<Option<Explanation>>),
+    /// Somebody wants what is known of the cluster, to play through what would happen.
+    Snapshot(oneshot::Sender<Snapshot>),
     /// The daemon is to stop.
     Stop,
 }

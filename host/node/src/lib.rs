@@ -120,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         me: me.clone(),
         spec: spec.clone(),
         config_hash: config.hash.clone(),
+        config_parts: config.parts.clone(),
         software: VERSION.into(),
         boot: boot.clone(),
         damaged: opened.damage.is_some(),
@@ -143,6 +144,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let unusable = calls.load(&kits.kits());
     let node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
 
+    let config_text = config.text.clone();
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {
         match diagnostic.severity {
             mainstay_core::diagnostic::Severity::Error => tracing::error!("{diagnostic}"),
@@ -173,6 +175,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::spawn(stop_on_signal(happenings));
     tracing::info!("node {me} of the cluster {}: state in {}", node_file.cluster, state_dir.path().display());
     let driver = Driver {
+        config_text: config_text.into(),
         node,
         journal,
         told: journal_told,

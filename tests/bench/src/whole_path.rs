@@ -65,6 +65,7 @@ impl WholePath {
             leftovers: BTreeSet::new(),
             unusable: BTreeMap::new(),
             kits: BTreeMap::new(),
+            config_parts: BTreeMap::new(),
             seed: 1,
         };
         let now = Now { monotonic: Monotonic(0), unix: UnixMs(1) };

@@ -254,6 +254,7 @@ impl World {
             me: name.clone(),
             spec,
             config_hash: if machine.other_config { "other".into() } else { "same".into() },
+            config_parts: BTreeMap::new(),
             software: "sim".into(),
             boot: format!("boot-{}", machine.boot),
             damaged: state.1,

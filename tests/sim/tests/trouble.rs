@@ -372,6 +372,7 @@ fn lone(text: &str, records: &[Record]) -> Node {
         me: node("a"),
         spec,
         config_hash: "same".into(),
+        config_parts: std::collections::BTreeMap::new(),
         kits: std::collections::BTreeMap::new(),
         software: "sim".into(),
         boot: "boot".into(),

@@ -86,6 +86,8 @@ pub struct Config {
     pub spec: Spec,
     /// Of the spec: compared with the other nodes'.
     pub config_hash: String,
+    /// Of each part of it ([`Spec::parts`]): so that nodes can say what differs.
+    pub config_parts: BTreeMap<String, String>,
     /// Of mainstay: shown to the other nodes.
     pub software: String,
     /// Names the machine's start.
@@ -161,8 +163,8 @@ impl Node {
     /// A node that starts with the state its journal gave.
     #[must_use]
     pub fn new(config: Config, recovered: State, now: Now) -> Self {
-        let Config { me, spec, config_hash, software, boot, damaged, leftovers, unusable, kits, seed } = config;
-        let config_parts = spec.parts();
+        let Config { me, spec, config_hash, config_parts, software, boot, damaged, leftovers, unusable, kits, seed } =
+            config;
         let fences = spec.nodes.iter().filter_map(|(name, node)| Some((name.clone(), node.fence.clone()?))).collect();
         let by_arbiter =
             |hierarchy: &HierarchySpec| hierarchy.failover == FailoverMode::Arbiter && hierarchy.nodes.contains(&me);

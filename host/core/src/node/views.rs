@@ -11,7 +11,8 @@ use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
 use crate::names::NodeName;
 use crate::plan::Presence;
-use crate::state::{Failed, Intent, OperationKind, OperationState, StandingKind};
+use crate::rehearsal::{NodeSnapshot, SNAPSHOT_VERSION, Snapshot};
+use crate::state::{Failed, Intent, OperationKind, OperationState, StandingKind, State};
 use crate::status::{
     EventSeverity, HierarchyOnNode, HierarchyStatus, NodeStatus, PathStatus, Reach, ResourceRow, ResourceStatus,
     ResourceView, Status, What,
@@ -221,6 +222,74 @@ impl Node {
             hierarchies: self.members().into_iter().map(|h| self.hierarchy_status(h)).collect(),
             alarms: self.alarms(),
         }
+    }
+
+    /// What this node knows of the cluster, for playing through what would happen. `config` is the text it was made with.
+    #[must_use]
+    pub fn snapshot(&self, config: &str) -> Snapshot {
+        let mine = NodeSnapshot {
+            alive: true,
+            state: self.state.clone(),
+            unusable: self
+                .by_tag
+                .iter()
+                .filter_map(|(tag, (h, r))| Some((tag.clone(), self.resource(*h, *r).unusable.clone()?)))
+                .collect(),
+            kits: self.kits.clone(),
+        };
+        let peers = self.peers.iter().map(|peer| (peer.name.clone(), self.peer_snapshot(peer)));
+        Snapshot {
+            version: SNAPSHOT_VERSION,
+            node: self.me.clone(),
+            at: self.now.unix,
+            config: config.into(),
+            nodes: peers.chain([(self.me.clone(), mine)]).collect(),
+        }
+    }
+
+    /// What a peer has told, as if it were its journal.
+    fn peer_snapshot(&self, peer: &super::peers::Peer) -> NodeSnapshot {
+        let Some(told) = &peer.state else { return NodeSnapshot::default() };
+        let mut state = State { incarnation: told.incarnation, ..State::default() };
+        let mut unusable = BTreeMap::new();
+        for summary in &told.hierarchies {
+            let rows = summary.resources.iter().flatten();
+            let resource = |view: &ResourceView| {
+                let presence = match view.status {
+                    ResourceStatus::Isp | ResourceStatus::Isu => Presence::In,
+                    ResourceStatus::Osu => Presence::Out,
+                    ResourceStatus::Osf | ResourceStatus::IllState if summary.occupied => Presence::In,
+                    ResourceStatus::Osf | ResourceStatus::IllState => Presence::Out,
+                };
+                crate::state::ResourceState { presence, ..Default::default() }
+            };
+            let resources: BTreeMap<_, _> = rows.map(|(tag, view)| (tag.clone(), resource(view))).collect();
+            if let (Some(why), Some(tag)) = (summary.not_ready.first(), resources.keys().next()) {
+                unusable.insert(tag.clone(), why.clone());
+            }
+            let ownership = summary.ownership.clone();
+            let owns = ownership.as_ref().is_some_and(|ownership| {
+                let claimant = ownership.claim.as_ref().map(|claim| &claim.id.claimant);
+                claimant == Some(&peer.name) && ownership.standing.kind == StandingKind::Held
+            });
+            let (claim, standing, failovers) =
+                ownership.map(|it| (it.claim, it.standing, it.failovers)).unwrap_or_default();
+            let hierarchy = crate::state::HierarchyState {
+                unknown: summary.ownership.is_none(),
+                informed: true,
+                claim,
+                standing,
+                failovers,
+                intent: if owns { Intent::Serve(crate::state::Cause::Start) } else { Intent::Rest },
+                settled: owns,
+                arbitrated: self.state.hierarchies.get(&summary.name).is_some_and(|ours| ours.arbitrated),
+                maintenance: summary.maintenance.clone(),
+                resources,
+                ..Default::default()
+            };
+            state.hierarchies.insert(summary.name.clone(), hierarchy);
+        }
+        NodeSnapshot { alive: peer.is_alive(), state, unusable, kits: told.kits.clone() }
     }
 
     fn node_status(&self, name: &NodeName) -> NodeStatus {
