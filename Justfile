@@ -44,6 +44,16 @@ bench *args: toolchain
     @"{{ just_executable() }}" kits
     @cargo bench -p mainstay-bench -- "$@"
 
+# Real hosts in namespaces: power cords, links, disks, clocks (docs/reference/scenarios.md). Needs root. `--long`: also those of minutes, and the peers of `just bench failover`.
+hosts *args: toolchain
+    @"{{ just_executable() }}" kits
+    @set -- "$@"; long=; [ "${1:-}" != --long ] || { long=--include-ignored; shift; }; \
+    MAINSTAY_REQUIRE_REAL=1 cargo test -p mainstay-test-hosts --test hosts -- $long "$@"
+
+# The system that the benchmark's Pacemaker and Corosync run in, outside the clone; once. Needs root and a Debian mirror.
+bench-peers:
+    @bash tests/hosts/src/peers/root.sh "${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/pacemaker-root"
+
 # Write what the case files and snapshots now say into them. Read the diff before you commit it.
 bless *args: toolchain
     @MAINSTAY_BLESS=1 cargo test -p mainstay-sim "$@"

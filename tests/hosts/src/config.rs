@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::arbiter::{Arbiter, LEASE_S};
 use crate::host::Host;
 use crate::net::{APP_PORT, DAEMON_PORT, Link, Net, PATHS};
 
@@ -20,6 +21,9 @@ pub const DEAD_TIME: Duration = Duration::from_millis(HEARTBEAT_MS * MISSES);
 /// A path that was not well counts as green again after this.
 pub const HYSTERESIS: Duration = Duration::from_secs(2);
 
+/// What the config says of how nodes trust each other: the one place for it.
+const TRUST: &str = "insecure = true\n";
+
 /// What decides when an owner falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -29,6 +33,8 @@ pub enum Mode {
     Automatic,
     /// The comm paths, once the power strip has switched the silent node off (O11, O15).
     Fenced,
+    /// An etcd cluster on the link `out`, and a guardian that restarts the host in time (O12, O13).
+    Arbiter,
 }
 
 /// What the config is made of.
@@ -49,7 +55,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn text(parts: &Parts<'_>) -> String {
     let Parts { mode, net, hosts, .. } = parts;
     // Writing to a String cannot fail.
-    let mut text = "cluster = \"hosts\"\nkits = \"kits\"\ninsecure = true\n".to_owned();
+    let mut text = format!("cluster = \"hosts\"\nkits = \"kits\"\n{TRUST}");
     for (path, priority) in PATHS.iter().zip(1..) {
         let _ = write!(
             text,
@@ -80,7 +86,17 @@ pub(crate) fn text(parts: &Parts<'_>) -> String {
         Mode::Confirm => "failover = \"confirm\"\n",
         Mode::Automatic => "failover = \"automatic\"\naccept-split-brain = true\n",
         Mode::Fenced => "failover = \"automatic\"\n",
+        Mode::Arbiter => "failover = \"arbiter\"\n",
     });
+    if *mode == Mode::Arbiter {
+        // In a process namespace of its own reboot(2) ends that namespace, and nothing else.
+        let _ = write!(
+            text,
+            "\n[arbiter]\netcd = {:?}\nlease = \"{LEASE_S}s\"\nrenew-interval = \"1s\"\n\
+             request-timeout = \"500ms\"\ntries = 2\n\n[self-fence]\nby = \"reboot\"\n",
+            Arbiter::endpoints(net)
+        );
+    }
     text + &resources(parts)
 }
 

@@ -117,8 +117,13 @@ impl Host {
         self.machine().is_some()
     }
 
+    /// What is on. A host that has switched itself off, as reboot(2) does it, is off.
     fn machine(&self) -> MutexGuard<'_, Option<Machine>> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
+        if machine.as_mut().is_some_and(|machine| machine.power.status().is_some()) {
+            machine.take();
+        }
+        machine
     }
 
     /// Looks at what is on.
@@ -397,7 +402,7 @@ impl Drop for Host {
 }
 
 /// The first child of a process. Not every kernel lists children, so it is found by its parent.
-fn child_of(pid: u32) -> Option<Pid> {
+pub(crate) fn child_of(pid: u32) -> Option<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let child = pids.find(|child| {

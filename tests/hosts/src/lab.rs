@@ -2,11 +2,12 @@
 //! comm paths, and the prober asks all of them.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mainstay_test_support::{TempDir, WAIT_LIMIT, binary};
 
+use crate::arbiter::Arbiter;
 use crate::config::{self, DEAD_TIME, HIERARCHY, Mode, Parts};
 use crate::host::{self, Host};
 use crate::net::{Link, Net, PATHS};
@@ -25,6 +26,7 @@ pub struct Lab {
     /// What a fence command talks to.
     pub strip: Strip,
     hosts: Hosts,
+    arbiter: Option<Mutex<Arbiter>>,
     /// The links.
     pub net: Net,
     _world: TempDir,
@@ -56,6 +58,7 @@ impl Lab {
     pub fn with(mode: Mode, names: &[&str], wishes: Wishes, start: impl Fn(&Host)) -> Option<Self> {
         let net = Net::new(names)?;
         let world = TempDir::new();
+        let arbiter = if mode == Mode::Arbiter { Some(Mutex::new(Arbiter::start(&net)?)) } else { None };
         let hosts: Hosts = Arc::new(names.iter().map(|name| Host::new(name, &net, wishes.small_disks)).collect());
         let socket = world.join("strip");
         let strip = Strip::new(&socket, &hosts);
@@ -72,7 +75,7 @@ impl Lab {
         } else {
             Prober::of_hosts(&net)
         };
-        let lab = Self { prober, strip, hosts, net, _world: world };
+        let lab = Self { prober, strip, hosts, arbiter, net, _world: world };
         lab.wait_until_settled(names[0]);
         Some(lab)
     }
@@ -85,6 +88,16 @@ impl Lab {
     #[track_caller]
     pub fn host(&self, name: &str) -> &Host {
         self.hosts.iter().find(|host| host.name() == name).unwrap_or_else(|| panic!("no host {name}"))
+    }
+
+    /// The arbiter of [`Mode::Arbiter`].
+    ///
+    /// # Panics
+    /// In another mode.
+    #[track_caller]
+    pub fn arbiter(&self) -> MutexGuard<'_, Arbiter> {
+        let arbiter = self.arbiter.as_ref().expect("this mode has no arbiter");
+        arbiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All hosts.

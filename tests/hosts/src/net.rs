@@ -2,7 +2,8 @@
 //!
 //! Three links: the comm paths `one` and `two`, and `out`, on which the application is used. All bridges, and the ends
 //! of all cables at them, are in a namespace of their own (the switch room), so that nothing is seen outside, and all of
-//! it is gone with the namespaces. The prober lives in yet another one, with a cable to `out`.
+//! it is gone with the namespaces. The prober lives in yet another one, with a cable to `out`, and so
+//! does each member of an arbiter.
 //!
 //! Two ways to lose a link: its carrier is lost, which the host sees, or packets are dropped in the switch room, which
 //! nobody sees. It decides nothing about hosts; it never touches a namespace that it did not make.
@@ -25,8 +26,10 @@ pub const DAEMON_PORT: u16 = 7400;
 pub const APP_PORT: u16 = 8080;
 /// More would be more than any scenario wants, and addresses are made of it.
 const HOSTS_MAX: usize = 8;
-/// The prober's host number, and that of an arbiter's first member.
-const PROBER: u8 = 200;
+/// What stands on the link `out` and is no host: who asks, and the members of an arbiter.
+pub(crate) const STATIONS: [&str; 4] = ["prober", "etcd0", "etcd1", "etcd2"];
+/// The number of the first of them.
+const FIRST_STATION: u8 = 200;
 
 /// A link that all hosts are on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,8 +111,7 @@ impl Net {
     }
 
     fn build(&self) {
-        let all: Vec<String> =
-            self.0.hosts.iter().map(String::as_str).chain(["switch", "prober"]).map(|it| self.namespace(it)).collect();
+        let all: Vec<String> = self.0.names().map(|it| self.namespace(it)).collect();
         ip(None, &all.iter().fold(String::new(), |text, name| text + "netns add " + name + "\n"));
         let mut room = "link set lo up\n".to_owned();
         for link in LINKS {
@@ -123,7 +125,7 @@ impl Net {
             let _ = writeln!(room, "link set {port} master {name} up");
         }
         ip(Some(&self.namespace("switch")), &room);
-        for host in self.0.hosts.iter().map(String::as_str).chain(["prober"]) {
+        for host in self.0.hosts.iter().map(String::as_str).chain(STATIONS) {
             self.address_anew(host);
         }
     }
@@ -131,7 +133,7 @@ impl Net {
     /// Every cable: which host, on which link.
     fn cables(&self) -> impl Iterator<Item = (&str, Link)> {
         let hosts = self.0.hosts.iter().flat_map(|host| LINKS.map(|link| (host.as_str(), link)));
-        hosts.chain([("prober", Link::Out)])
+        hosts.chain(STATIONS.map(|station| (station, Link::Out)))
     }
 
     /// Gives a host its own addresses and no other, as when it boots.
@@ -153,15 +155,16 @@ impl Net {
         &self.0.hosts
     }
 
-    /// The address of a host, or of `prober`, on a link.
+    /// The address of a host or a station on a link.
     ///
     /// # Panics
     /// When there is no such host.
     #[must_use]
     #[track_caller]
     pub fn address(&self, host: &str, link: Link) -> Ipv4Addr {
-        let number = self.0.hosts.iter().position(|it| it == host).and_then(|at| u8::try_from(at + 1).ok());
-        let number = if host == "prober" { Some(PROBER) } else { number };
+        let host_at = self.0.hosts.iter().position(|it| it == host).map(|at| (at, 1));
+        let at = host_at.or_else(|| Some((STATIONS.iter().position(|it| *it == host)?, FIRST_STATION)));
+        let number = at.and_then(|(at, first)| u8::try_from(at).ok()?.checked_add(first));
         Ipv4Addr::new(10, 77, link.number(), number.unwrap_or_else(|| panic!("no host {host}")))
     }
 
@@ -273,9 +276,16 @@ impl Net {
     }
 }
 
+impl Inner {
+    /// All namespaces, without what they have in common.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(String::as_str).chain(["switch"]).chain(STATIONS)
+    }
+}
+
 impl std::ops::Drop for Inner {
     fn drop(&mut self) {
-        for name in self.hosts.iter().map(String::as_str).chain(["switch", "prober"]) {
+        for name in self.names() {
             let name = format!("{}-{name}", self.prefix);
             let done = Command::new("ip").args(["netns", "delete", &name]).output();
             if !done.as_ref().is_ok_and(|output| output.status.success()) {

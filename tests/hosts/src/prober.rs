@@ -3,7 +3,7 @@
 //! Each question is a TCP connection of its own, as a client's: nothing that was open before tells anything. What it
 //! learns is a [`Timeline`]; it asks no daemon, and judges nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,8 +42,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Seen {
     timeline: Timeline,
-    /// Of each host: when its last question was asked, and whether it was answered.
-    last: BTreeMap<String, (Duration, bool)>,
+    /// Of each address: when its last question was asked, and which host has answered.
+    last: BTreeMap<SocketAddr, (Duration, Option<String>)>,
     /// What came that was no answer of that host's application.
     wrong: Vec<String>,
 }
@@ -97,8 +97,8 @@ impl Prober {
     pub fn serving(&self) -> Option<Vec<String>> {
         let (now, seen) = (self.now(), self.shared.seen());
         let lately = seen.last.values().all(|(asked, _)| now.saturating_sub(*asked) < Duration::from_millis(NOW_MS));
-        let serving = seen.last.iter().filter(|(_, (_, answered))| *answered).map(|(host, _)| host.clone());
-        (lately && !seen.last.is_empty()).then(|| serving.collect())
+        let serving: BTreeSet<String> = seen.last.values().filter_map(|(_, answered)| answered.clone()).collect();
+        (lately && !seen.last.is_empty()).then(|| serving.into_iter().collect())
     }
 
     /// Waits until exactly these hosts serve.
@@ -164,10 +164,10 @@ impl Shared {
             let mut seen = self.seen();
             match answer.as_deref().map(|answer| answer.trim_end().split_once(' ')) {
                 None => {
-                    seen.last.insert(host.to_owned(), (asked, false));
+                    seen.last.insert(address, (asked, None));
                 }
                 Some(Some((name, run))) if host.is_empty() || host == name => {
-                    seen.last.insert(host.to_owned(), (asked, true));
+                    seen.last.insert(address, (asked, Some(name.to_owned())));
                     let (host, run) = (name.to_owned(), run.to_owned());
                     seen.timeline.0.push(Answer { host, run, asked, answered });
                 }

@@ -2,7 +2,8 @@
 //!
 //! * `init`: the first process of the host's own process namespace. It waits for whatever ends, for ever; when it is
 //!   killed, all that runs in the namespace is gone, as with the power.
-//! * `serve NAME ADDRESS`: the application. Answers every connection with one line, `NAME PID START`.
+//! * `serve NAME ADDRESS`: the application. Answers every connection with one line, `NAME PID START`. With `-` for NAME
+//!   it is the host's own.
 //! * `start NAME ADDRESS [MOVING]`: starts it in the background and returns once it answers, as an operator's script
 //!   does. With MOVING, an address with its prefix and interface (`10.0.0.1/24@out`), the host has that first.
 //! * `check NAME ADDRESS`: exit code 0 if it answers and is this host's. `stop NAME ADDRESS [MOVING]`: ends it.
@@ -70,6 +71,8 @@ fn init() -> Outcome {
 }
 
 fn serve(name: &str, address: &str) -> Outcome {
+    let own = nix::unistd::gethostname()?;
+    let name = if name == "-" { &*own.to_string_lossy() } else { name };
     let listener = TcpListener::bind(address)?;
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
     let line = format!("{name} {} {start}\n", std::process::id());

@@ -27,3 +27,35 @@ fn killed_at_the_owner_the_operator_is_told() {
 fn paused_at_the_owner_the_operator_is_told() {
     gone_for_a_while(Mode::Confirm, Host::pause, Host::resume);
 }
+
+#[test]
+fn killed_at_the_owner_nothing_is_taken_over() {
+    gone_for_a_while(Mode::Automatic, Host::kill, Host::start);
+}
+
+#[test]
+fn paused_at_the_owner_nothing_is_taken_over() {
+    gone_for_a_while(Mode::Automatic, Host::pause, Host::resume);
+}
+
+#[test]
+fn killed_at_the_owner_it_is_not_fenced() {
+    gone_for_a_while(Mode::Fenced, Host::kill, Host::start);
+}
+
+#[test]
+fn paused_at_the_owner_it_is_not_fenced() {
+    gone_for_a_while(Mode::Fenced, Host::pause, Host::resume);
+}
+
+/// The daemon is killed, and then the power goes: its kernel does not answer any more, so that is seen as what it is.
+#[test]
+fn killed_at_the_owner_and_then_its_power_cut_the_standby_takes_over() {
+    let Some(lab) = Lab::new(Mode::Fenced) else { return };
+    lab.host("a").kill();
+    lab.wait_for_alarm("b", "(O7)");
+    lab.host("a").power_off();
+    lab.wait_until_served_by(&["b"]);
+    assert_eq!(lab.strip.times(), 1);
+    lab.prober.never_two();
+}

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+mod arbiter;
 mod clock;
+mod compare;
 mod daemon;
 mod disk;
 mod links;

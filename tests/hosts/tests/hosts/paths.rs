@@ -95,15 +95,28 @@ fn all_cut_one_is_switched_off() {
     lab.prober.never_two();
 }
 
-/// The owner is not heard, and hears: its paths carry one way only. For the standby that is as if all were cut.
+/// The owner is not heard, and hears: its paths carry one way only. The standby takes over as if all were cut; the owner
+/// hears of its claim and gives way, also before the paths are mended.
 #[test]
-fn all_one_way_both_serve_and_then_one() {
+fn all_one_way_the_owner_hears_of_it_and_gives_way() {
     let Some(lab) = Lab::new(Mode::Automatic) else { return };
     lab.net.cut_one_way("a", "b", &PATHS);
-    lab.wait_until_served_by(&["a", "b"]);
+    lab.wait_until_served_by(&["b"]);
+    lab.nothing_happens(&["b"]);
     lab.net.heal();
     lab.wait_until_settled("b");
     lab.nothing_happens(&["b"]);
+}
+
+/// The same with a fence: it is switched off before anybody takes over.
+#[test]
+fn all_one_way_the_owner_is_switched_off() {
+    let Some(lab) = Lab::new(Mode::Fenced) else { return };
+    lab.net.cut_one_way("a", "b", &PATHS);
+    lab.wait_until_served_by(&["b"]);
+    lab.nothing_happens(&["b"]);
+    assert_eq!((lab.host("a").is_on(), lab.strip.times()), (false, 1));
+    lab.prober.never_two();
 }
 
 /// The standby is not heard, and hears: it has no reason to do anything.
