@@ -46,7 +46,7 @@ pub struct Host {
 /// A host that is on.
 #[derive(Debug)]
 struct Machine {
-    /// The daemon, entered into the host's namespaces: it is this one's child.
+    /// The daemon: the child of a shell that this one has entered the host's namespaces for.
     daemon: Option<Guard>,
     /// Those before. What they started lives on.
     earlier: Vec<Guard>,
@@ -215,6 +215,9 @@ impl Host {
     pub fn start_with(&self, variables: &[(&str, &str)]) {
         let run = self.run_command();
         let mut command = self.command();
+        // A shell between the two: what enters the namespaces stops itself when its child is stopped, and then does not
+        // wait for it when the host is switched off.
+        command.args(["/bin/sh", "-c", "\"$@\"; exit $?", "sh"]);
         command.arg("env").args(variables.iter().map(|(name, value)| format!("{name}={value}")));
         command.arg(run.get_program()).args(run.get_args());
         for (name, value) in run.get_envs() {
@@ -259,7 +262,8 @@ impl Host {
     #[track_caller]
     fn signal(&self, signal: Signal) {
         let sent = self.on(|machine| {
-            let pid = machine.daemon.as_ref().and_then(|daemon| child_of(daemon.pid()));
+            let shell = machine.daemon.as_ref().and_then(|daemon| child_of(daemon.pid()));
+            let pid = shell.and_then(|shell| child_of(shell.as_raw().unsigned_abs()));
             pid.is_some_and(|pid| kill(pid, signal).is_ok())
         });
         assert!(sent, "the daemon of {} does not run", self.name);
@@ -296,8 +300,6 @@ impl Host {
     #[track_caller]
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
-        // What entered the namespaces for it stops when it is stopped.
-        self.on(|machine| machine.daemon.as_mut().map(|daemon| daemon.signal(Signal::SIGCONT)));
     }
 
     /// Runs the binary on the host, with its state directory.

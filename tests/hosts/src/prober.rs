@@ -24,6 +24,8 @@ pub(crate) const ASK_MS_MAX: u64 = 100;
 const ANSWER_BYTES_MAX: u64 = 200;
 /// How old a host's last word may be to count as what it says now, in ms.
 const NOW_MS: u64 = 400;
+/// Who serves has to have served for so long: on a busy machine a single question may go without its answer.
+const STEADY: Duration = Duration::from_millis(400);
 
 /// See the module. It ends when this is dropped.
 #[derive(Debug)]
@@ -107,7 +109,11 @@ impl Prober {
     /// When that does not come true within `limit`.
     #[track_caller]
     pub fn wait_until_served_by(&self, limit: Duration, hosts: &[&str]) {
-        let served = poll_until(limit, || self.serving().is_some_and(|serving| serving == hosts));
+        let mut since = None;
+        let served = poll_until(limit, || {
+            since = self.serving().filter(|serving| serving == hosts).map(|_| since.unwrap_or(self.now()));
+            since.is_some_and(|since| self.now() >= since + STEADY)
+        });
         assert!(
             served,
             "waited {:.1} s for {hosts:?} to serve and nobody else, in vain. Who answered:\n{}",

@@ -75,7 +75,10 @@ impl Peer for Keepalived {
         let mut keepalived = of_host.command();
         keepalived.args(["keepalived", "--dont-fork", "--log-console", "--use-file"]).arg(file);
         for (option, name) in [("--pid", "keepalived.pid"), ("--vrrp_pid", "vrrp.pid")] {
-            keepalived.arg(option).arg(of_host.folder().join(name));
+            let file = of_host.folder().join(name);
+            // In /run they would not outlive the power cut. That there is none the first time is as good.
+            let _ = std::fs::remove_file(&file);
+            keepalived.arg(option).arg(file);
         }
         for (what, mut command) in [("the application", serve), ("keepalived", keepalived)] {
             let guard = Guard::start(&format!("{what} of {host}"), &mut command);

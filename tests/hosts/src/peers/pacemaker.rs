@@ -126,7 +126,8 @@ impl Machine {
             folder.join("work").display()
         );
         let mut mount = Command::new("mount");
-        let done = mount.args(["-t", "overlay", &names::disk_source(), "-o", &layers]).arg(folder.join("root")).output();
+        let done =
+            mount.args(["-t", "overlay", &names::disk_source(), "-o", &layers]).arg(folder.join("root")).output();
         assert!(done.as_ref().is_ok_and(|output| output.status.success()), "{mount:?}: {done:?}");
         folder.write("root/etc/hostname", format!("{name}\n"));
         folder.write("root/etc/corosync/corosync.conf", corosync(net));

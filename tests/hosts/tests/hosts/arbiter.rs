@@ -105,7 +105,7 @@ fn gone_for_too_long(go: impl FnOnce(&Host)) {
     go(lab.host("a"));
     lab.wait_until_served_by(&["b"]);
     took_over(&lab, cut);
-    assert!(!lab.host("a").is_on(), "its guardian has restarted it");
+    mainstay_test_hosts::host::until("a to be off: its guardian has restarted it", || !lab.host("a").is_on());
     lab.host("a").power_off();
     lab.host("a").power_on();
     lab.host("a").start();
