@@ -44,11 +44,11 @@ bench *args: toolchain
     @"{{ just_executable() }}" kits
     @cargo bench -p mainstay-bench -- "$@"
 
-# Real hosts in namespaces: power cords, links, disks, clocks (docs/reference/scenarios.md). Needs root. `--long`: also those of minutes, and the peers of `just bench failover`.
+# Real hosts in namespaces: power cords, links, disks, clocks (docs/reference/scenarios.md). Needs root. `--long`: in minutes what else is in seconds.
 hosts *args: toolchain
     @"{{ just_executable() }}" kits
-    @set -- "$@"; long=; [ "${1:-}" != --long ] || { long=--include-ignored; shift; }; \
-    MAINSTAY_REQUIRE_REAL=1 cargo test -p mainstay-test-hosts --test hosts -- $long "$@"
+    @if [ "${1:-}" = --long ]; then export MAINSTAY_LONG=1; shift; fi; \
+    MAINSTAY_REQUIRE_REAL=1 cargo test -p mainstay-test-hosts --test hosts -- "$@"
 
 # The system that the benchmark's Pacemaker and Corosync run in, outside the clone; once. Needs root and a Debian mirror.
 bench-peers:

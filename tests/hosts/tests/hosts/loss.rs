@@ -19,21 +19,18 @@ fn nobody_is_taken_for_dead(mode: Mode, time: Duration) {
     lab.prober.never_two();
 }
 
+/// Short in CI. `just hosts --long`: three minutes.
+fn time() -> Duration {
+    let long = std::env::var_os("MAINSTAY_LONG").is_some_and(|value| value == "1");
+    Duration::from_secs(if long { 180 } else { 12 })
+}
+
 #[test]
 fn a_third_of_all_packets_lost_is_nothing() {
-    nobody_is_taken_for_dead(Mode::Automatic, Duration::from_secs(15));
+    nobody_is_taken_for_dead(Mode::Automatic, time());
 }
 
-/// `just hosts --long`
 #[test]
-#[ignore = "takes three minutes: just hosts --long"]
-fn a_third_of_all_packets_lost_for_long_is_nothing() {
-    nobody_is_taken_for_dead(Mode::Automatic, Duration::from_secs(180));
-}
-
-/// `just hosts --long`
-#[test]
-#[ignore = "takes three minutes: just hosts --long"]
-fn a_third_of_all_packets_lost_for_long_gets_nobody_fenced() {
-    nobody_is_taken_for_dead(Mode::Fenced, Duration::from_secs(180));
+fn a_third_of_all_packets_lost_gets_nobody_fenced() {
+    nobody_is_taken_for_dead(Mode::Fenced, time());
 }
