@@ -48,13 +48,19 @@ fn is_left_behind(behind_prefix: &str) -> bool {
     started(pid) != Some(start)
 }
 
-/// Removes what killed tests have left: namespaces, and with them their links, and small disks. Once in a process.
+/// Removes what killed tests have left: namespaces, and with them their links, control groups, and small disks. Once in a process.
 pub(crate) fn sweep() {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {
         for name in left_behind(Path::new(FOLDER)) {
             // Another test process may sweep it at the same time: then it is gone, which is what was wanted.
             let _ = Command::new("ip").args(["netns", "delete", &name]).output();
+        }
+        for root in ["systemd", "unified", ""] {
+            let root = Path::new("/sys/fs/cgroup").join(root);
+            for name in left_behind(&root) {
+                remove_groups(&root.join(name), 0);
+            }
         }
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         for line in mounts.lines() {
@@ -67,6 +73,20 @@ pub(crate) fn sweep() {
             }
         }
     });
+}
+
+/// Removes a control group and those in it, which are empty by now; one that is not is left, and does no harm.
+pub(crate) fn remove_groups(group: &Path, depth: usize) {
+    /// systemd makes a few levels: slice, service, and what a service makes.
+    const DEPTH_MAX: usize = 10;
+    if depth < DEPTH_MAX {
+        for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                remove_groups(&entry.path(), depth + 1);
+            }
+        }
+    }
+    let _ = fs::remove_dir(group);
 }
 
 fn left_behind(folder: &Path) -> Vec<String> {

@@ -210,23 +210,9 @@ impl Drop for Machine {
             eprintln!("the layer of {} could not be unmounted: {unmounted:?}", self.name);
         }
         for group in &self.cgroups {
-            remove_groups(group, 0);
+            names::remove_groups(group, 0);
         }
     }
-}
-
-/// Removes a control group and those in it, which are empty by now; one that is not is left, and does no harm.
-fn remove_groups(group: &Path, depth: usize) {
-    /// systemd makes a few levels: slice, service, and what a service makes.
-    const DEPTH_MAX: usize = 10;
-    if depth < DEPTH_MAX {
-        for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                remove_groups(&entry.path(), depth + 1);
-            }
-        }
-    }
-    let _ = std::fs::remove_dir(group);
 }
 
 fn corosync(net: &Net) -> String {
