@@ -54,10 +54,26 @@ hosts *args: toolchain
 bench-peers:
     @bash tests/hosts/src/peers/root.sh "${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/pacemaker-root"
 
+# The simulated cluster: `just sim SEED` tells what happens in it; `just sim --minutes N` runs fresh seeds on all cores and
+# prints what occurred; `just sim case FILE` runs a case.
+sim *args: toolchain
+    @case "${1:-}" in \
+        "") set -- seeds --minutes 1 --coverage ;; \
+        --*) set -- seeds --coverage "$@" ;; \
+        seed|seeds|case) ;; \
+        *) set -- seed "$@" ;; \
+    esac; \
+    cargo run --release --quiet --package mainstay-sim -- "$@"
+
+# Plants each bug in the core, one after the other, and shows that the simulation finds it.
+sim-bugs *args: toolchain
+    @cargo run --release --quiet --package mainstay-sim --features planted-bugs --target-dir "$CARGO_TARGET_DIR/sim-bugs" -- bugs "$@"
+
 # Write what the case files and snapshots now say into them. Read the diff before you commit it.
 bless *args: toolchain
     @MAINSTAY_BLESS=1 cargo test -p mainstay-sim "$@"
     @MAINSTAY_BLESS=1 cargo test -p mainstay-test-e2e --test operator config::every_mistake
+    @MAINSTAY_BLESS=1 cargo test -p mainstay-node --test corpus
     @git --no-pager diff --stat
 
 # Is every source file formatted?

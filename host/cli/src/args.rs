@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mainstay_node::certificates::make::{AUTHORITY_DAYS, DAYS_MAX, NODE_DAYS};
 
 /// Keeps applications in service.
 #[derive(Debug, Parser)]
@@ -43,6 +44,12 @@ pub(crate) enum Command {
     /// Look at a config.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make what the nodes of a cluster know each other by.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Make what a node shows the others.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Look at kits, and run them by hand.
     #[command(subcommand)]
     Kit(KitCommand),
@@ -203,6 +210,50 @@ pub(crate) struct ConfigCheck {
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make the cluster's authority: what signs the certificates of its nodes.
+    Init(ClusterInit),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterInit {
+    /// Where its certificate and key are put: a directory that is kept safe, and is on no node.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The cluster's name, as the config has it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: String,
+    /// For how long it counts.
+    #[arg(long, value_name = "NUMBER", default_value_t = AUTHORITY_DAYS, value_parser = days())]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Make a node's certificate and key, for a new node or before the ones it has expire.
+    Add(NodeAdd),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeAdd {
+    /// The node's name, as the config has it.
+    pub(crate) name: String,
+    /// Where `mainstay cluster init` has put the authority.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Where the node's files are put [default: a folder of its name, where the authority is].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// For how long it counts; never longer than the authority.
+    #[arg(long, value_name = "NUMBER", default_value_t = NODE_DAYS, value_parser = days())]
+    pub(crate) days: u32,
+}
+
+fn days() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX))
 }
 
 #[derive(Debug, Subcommand)]

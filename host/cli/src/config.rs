@@ -27,7 +27,7 @@ pub(crate) async fn everything_wrong(
     file: &Path,
     node: Option<&str>,
 ) -> anyhow::Result<(Vec<Diagnostic>, Vec<String>)> {
-    let config = Config::read_with_errors(file)?;
+    let mut config = Config::read_with_errors(file)?;
     let nodes: Vec<NodeName> = match node {
         Some(name) => match config.spec.nodes.keys().find(|node| node.as_str() == name) {
             Some(node) => vec![node.clone()],
@@ -36,6 +36,7 @@ pub(crate) async fn everything_wrong(
         },
         None => config.spec.nodes.keys().cloned().collect(),
     };
+    config.check_certificates(&nodes);
     // Compiled kits are not kept: a check leaves nothing behind.
     let cache = tempfile::tempdir()?;
     let runtime = Runtime::new(RuntimeConfig { cache_dir: cache.path().join("compiled"), limits: Limits::default() })?;

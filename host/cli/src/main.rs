@@ -4,6 +4,7 @@
 //! done, 1 refused or failed, 2 used wrongly.
 
 mod args;
+mod certificates;
 mod client;
 mod config;
 mod daemon;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, ClusterCommand, Command, ConfigCommand, NodeCommand};
 
 /// After so many polls of tasks, timers and sockets are looked at. A kit may compute for 10 ms in one poll, so that with
 /// tokio's own 61 a few of them could make everybody else's timers half a second late.
@@ -76,6 +77,8 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Explain(asked) => status::explain(&cli.state, &asked).await,
         Command::Plan(asked) => plan::plan(&cli.state, asked).await,
         Command::Config(ConfigCommand::Check(asked)) => config::check(&asked).await,
+        Command::Cluster(ClusterCommand::Init(asked)) => certificates::cluster_init(&asked),
+        Command::Node(NodeCommand::Add(asked)) => certificates::node_add(&asked),
         Command::Kit(command) => kit::kit(&cli.state, command).await,
     }
 }

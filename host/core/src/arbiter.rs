@@ -26,7 +26,7 @@ pub enum ArbiterRequest {
     /// is none or it has run out), and then look. In this order.
     Renew,
     /// In one step: if the record of the hierarchy has this version and nobody has a permit for it, or this node
-    /// itself has, write the record, and a permit for its epoch under this node's lease.
+    /// itself has, or it is forced, write the record, and a permit for its epoch under this node's lease.
     Take {
         /// What.
         hierarchy: HierarchyName,
@@ -34,6 +34,8 @@ pub enum ArbiterRequest {
         expected: u64,
         /// The new record: a claim of this node, held.
         record: OwnershipSummary,
+        /// Whoever has a permit loses it: the operator has stated that all others are off.
+        force: bool,
     },
     /// In one step: if this node has the permit, write the record and take the permit away.
     Give {

@@ -19,6 +19,7 @@ pub mod message;
 pub mod names;
 pub mod node;
 pub mod plan;
+pub mod planted;
 pub mod rehearsal;
 pub mod sequence;
 pub mod spec;

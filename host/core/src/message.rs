@@ -57,12 +57,15 @@ pub enum PeerMessage {
         /// Accepted, and what happens now; or why not.
         result: Result<String, String>,
     },
-    /// The sender's daemon stops; its resources stay in service, for so long at most (O9).
+    /// The sender's daemon stops (O9).
     Leave {
         /// Which of its daemons.
         incarnation: u64,
-        /// How long.
+        /// Its resources stay in service, for so long at most until its next daemon is there.
         hold: Millis,
+        /// Nothing is in service there: nobody has to worry.
+        #[serde(default)]
+        released: bool,
     },
 }
 

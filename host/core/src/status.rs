@@ -80,6 +80,8 @@ pub enum Reach {
     Hangs,
     /// Its daemon stopped and said so; its resources stay in service.
     Left,
+    /// Its daemon stopped and said so, with nothing in service there.
+    Released,
 }
 
 impl Reach {
@@ -124,6 +126,7 @@ impl fmt::Display for Reach {
             Self::Silent => "silent",
             Self::Hangs => "silent, although its machine answers",
             Self::Left => "left, its resources stay",
+            Self::Released => "left, with nothing in service there",
         })
     }
 }

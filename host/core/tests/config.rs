@@ -10,7 +10,7 @@ const GOOD: &str = r#"
 cluster = "mail"
 kits = "/var/lib/mainstay/kits"
 secrets = "/etc/mainstay/secrets"
-insecure = true
+certificates = "/etc/mainstay/tls"
 
 [path.wan]
 priority = 1
@@ -140,7 +140,6 @@ kit = "null"
             "x.toml:9:7: error: the node `a` has no address on the comm path `wan` | add address.wan = \"host:port\" to [node.a]",
             "x.toml:10:15: error: address.lan = \"127.0.0.1:0\" of the node `a` has port 0, where nobody can find it | write the port that leads there; listen.lan may have port 0",
             "x.toml:11:15: error: the node `a` has address.wam, and there is no comm path `wam` | did you mean `wan`?",
-            "x.toml:11:15: error: address.wam = \"192.0.2.1:7400\" of the node `a` is not on loopback, and nothing between nodes is encrypted yet | write insecure = true at the top of the file if everything on that network may be trusted",
             "x.toml:13:15: error: address.lan = \"nonsense\" of the node `b` is no address | write host:port, as in \"192.0.2.10:7400\" or \"[2001:db8::1]:7400\"",
             "x.toml:14:15: error: address.wan = \"127.0.0.1:0\" of the node `b` has port 0, where nobody can find it | write the port that leads there; listen.wan may have port 0",
             "x.toml:14:15: error: the address \"127.0.0.1:0\" is taken: the node `a` has it as address.lan on line 10 | every node has a place of its own on every comm path",

@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::events::Events;
 use crate::happening::Happening;
 use crate::host_status::{HostStatus, HostView};
+use crate::links::dropped::{Dropped, Reason};
 use crate::measures::{Counts, Measures};
 
 /// A request's body, in bytes, at the most: a request is a few names.
@@ -51,6 +52,8 @@ pub struct Api {
     pub events: Events,
     /// What was counted.
     pub measures: Measures,
+    /// What was dropped.
+    pub dropped: Dropped,
     /// What the host knows besides the core.
     pub host: HostView,
 }
@@ -181,7 +184,8 @@ async fn snapshot(State(api): State<Api>) -> Response {
 }
 
 async fn measures(State(api): State<Api>) -> Json<Counts> {
-    Json(api.measures.counts())
+    let dropped = Reason::ALL.iter().map(|reason| (reason.name().to_owned(), api.dropped.count(*reason))).collect();
+    Json(Counts { dropped, ..api.measures.counts() })
 }
 
 async fn requests(State(api): State<Api>, request: Result<Json<Request>, JsonRejection>) -> Response {

@@ -10,6 +10,7 @@ use mainstay_core::spec::{ResourceSpec, Spec};
 use mainstay_runtime::{self as runtime, Kit};
 use sha2::{Digest as _, Sha256};
 
+use crate::certificates::{self, Store};
 use crate::kits::{Loaded, grants, param};
 
 /// The longest config, in bytes: ten thousand resources have about 2 MB.
@@ -82,15 +83,25 @@ impl Config {
             return Err(unreadable(std::io::Error::other(why)));
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        let (spec, diagnostics) = Spec::read_with_errors(&path.display().to_string(), &text);
+        let (spec, mut diagnostics) = Spec::read_with_errors(&path.display().to_string(), &text);
         let Some(mut spec) = spec else { return Err(ConfigError::Wrong(diagnostics.into_sorted())) };
+        if spec.nodes.len() > 1 && spec.certificates.is_none() {
+            diagnostics.error(
+                0,
+                "there are several nodes, and no certificates by which they know each other",
+                "name their directory at the top of the file: certificates = \"/etc/mainstay/tls\"; `mainstay cluster \
+                 init` and `mainstay node add` make what is in it"
+                    .to_owned(),
+            );
+        }
         let (hash, parts) = (hash(&spec), spec.parts());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         spec.kits = folder.join(&spec.kits).display().to_string();
-        spec.secrets = spec.secrets.map(|secrets| folder.join(secrets).display().to_string());
+        let there = |path: String| folder.join(path).display().to_string();
+        spec.secrets = spec.secrets.map(there);
+        spec.certificates = spec.certificates.map(there);
         if let Some(arbiter) = &mut spec.arbiter {
-            let certificates = arbiter.certificates.take();
-            arbiter.certificates = certificates.map(|directory| folder.join(directory).display().to_string());
+            arbiter.certificates = arbiter.certificates.take().map(there);
         }
         Ok(Self { spec, hash, parts, text, diagnostics })
     }
@@ -111,6 +122,29 @@ impl Config {
     #[must_use]
     pub fn secrets(&self) -> Option<&Path> {
         self.spec.secrets.as_deref().map(Path::new)
+    }
+
+    /// Where the certificates are.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Path> {
+        self.spec.certificates.as_deref().map(Path::new)
+    }
+
+    /// Looks for what is wrong with the certificates of this machine, which is one of `nodes`.
+    pub fn check_certificates(&mut self, nodes: &[NodeName]) {
+        let Some(dir) = self.certificates().map(Path::to_owned).filter(|_| self.spec.nodes.len() > 1) else { return };
+        // Of several it is the one whose certificate is here; if it is none of them, that is what is wrong.
+        let shown = certificates::store::whose(&dir);
+        let Some(node) = nodes.iter().find(|node| Some(*node) == shown.as_ref()).or(nodes.first()) else { return };
+        let at = self.spec.certificates_at;
+        match Store::new(dir, self.spec.cluster.clone(), node.clone()).load() {
+            Ok(loaded) => {
+                for warning in loaded.warnings(std::time::SystemTime::now()) {
+                    self.diagnostics.warning(at, warning, None);
+                }
+            }
+            Err(error) => self.diagnostics.error(at, error.to_string(), None),
+        }
     }
 
     /// What is wrong with kits, params and grants, besides what the text alone shows: params of `nodes` against the

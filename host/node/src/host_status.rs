@@ -45,12 +45,24 @@ pub struct RefusedStatus {
 
 /// Shared between whoever finds something out and whoever shows it.
 #[derive(Clone, Debug, Default)]
-pub struct HostView(Arc<Mutex<HostStatus>>);
+pub struct HostView(Arc<Mutex<Shown>>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    status: HostStatus,
+    /// What troubles the certificates, beside what troubles the kits.
+    certificates: Vec<String>,
+}
 
 impl HostView {
     /// Changes what is shown.
     pub fn change(&self, change: impl FnOnce(&mut HostStatus)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).status);
+    }
+
+    /// Shows what troubles this node's certificates.
+    pub fn show_certificates(&self, troubles: Vec<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).certificates = troubles;
     }
 
     /// Shows the kits as they are now.
@@ -84,8 +96,9 @@ impl HostView {
     /// What is shown, with what troubles the driver.
     #[must_use]
     pub fn status(&self, troubles: Vec<String>) -> HostStatus {
-        let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        status.troubles.extend(troubles);
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = shown.status.clone();
+        status.troubles.extend(shown.certificates.iter().cloned().chain(troubles));
         status
     }
 }

@@ -6,11 +6,14 @@
 
 pub mod api;
 pub mod arbiter;
+pub mod certificates;
 pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod events;
 pub mod fence;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod guardian;
 pub mod happening;
 pub mod host_status;
@@ -34,6 +37,7 @@ use tokio::sync::mpsc;
 
 use api::Api;
 use arbiter::Arbiter;
+use certificates::Store;
 use clock::Clock;
 use config::Config;
 use driver::Driver;
@@ -105,7 +109,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let host = HostView::default();
     host.show_kits(&kits, None);
 
-    let links = Links::open(&config.spec, &me, happenings.clone()).await?;
+    let certificates = config
+        .certificates()
+        .filter(|_| config.spec.nodes.len() > 1)
+        .map(|dir| Store::new(dir.to_owned(), config.spec.cluster.clone(), me.clone()));
+    if let Some(certificates) = &certificates {
+        tokio::spawn(certificates.clone().watch(host.clone()));
+    }
+    let links = Links::open(&config.spec, &me, certificates, happenings.clone()).await?;
     let listening = links.listening().iter().map(|(path, at)| (path.to_string(), at.to_string())).collect();
     host.change(|status| status.listening.clone_from(&listening));
     let node_file =
@@ -166,8 +177,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let (told, journal_told) = mpsc::unbounded_channel();
     let journal = Journal::start(opened.file, told).context("the journal's thread cannot be started")?;
-    let api =
-        Api { happenings: happenings.clone(), events: events.clone(), measures: measures.clone(), host: host.clone() };
+    let api = Api {
+        happenings: happenings.clone(),
+        events: events.clone(),
+        measures: measures.clone(),
+        dropped: links.dropped().clone(),
+        host: host.clone(),
+    };
     let socket = StateDir::socket(state_dir.path());
     api::serve(&socket, api).with_context(|| format!("the local API at {}", socket.display()))?;
     leftovers::see_to(left, &happenings);

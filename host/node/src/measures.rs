@@ -1,5 +1,6 @@
 //! What is counted: how many checks, and how late they begin.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_core::time::Monotonic;
@@ -23,6 +24,9 @@ pub struct Counts {
     pub check_lateness_ms: Vec<(u64, u64)>,
     /// The latest, in ms.
     pub check_lateness_ms_max: u64,
+    /// What came from outside over the links and was dropped, by reason.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 impl Measures {

@@ -9,6 +9,8 @@ use crate::node::Node;
 use crate::programs::Programs;
 use crate::trouble::Trouble;
 
+/// The cluster.
+pub(crate) const CLUSTER: &str = "demo";
 /// The hierarchy.
 pub(crate) const HIERARCHY: &str = "web";
 /// The application's resource.
@@ -21,6 +23,9 @@ pub(crate) const LABEL: &str = "shop";
 pub(crate) const PATH: &str = "lan";
 /// The secret that holds the key.
 pub(crate) const SECRET: &str = "dns-key";
+
+/// The directory of certificates, as seen from where the config is.
+pub(crate) const CERTIFICATES: &str = "tls";
 
 /// What the config is made of.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +48,11 @@ pub(crate) fn text(parts: Parts<'_>) -> Result<String, Trouble> {
     // Writing to a String cannot fail.
     let _ = write!(
         out,
-        r#"# The cluster of the demo; both nodes read this file.
-cluster = "demo"
+        r#"# The cluster of the demo; each node has a copy of this file.
+cluster = "{CLUSTER}"
 kits = {kits}
 secrets = {secrets}
+certificates = "{CERTIFICATES}"                       # beside this file, on each node its own
 
 [path.{PATH}]
 heartbeat-interval = "200ms"

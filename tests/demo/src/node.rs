@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::config::PATH;
+use crate::config::{self, PATH};
 use crate::events::EventLog;
 use crate::shop::Shop;
 use crate::trouble::Trouble;
@@ -79,6 +79,16 @@ impl Node {
         self.folder.join("state")
     }
 
+    /// Its config: the same text as that of the other.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.join("mainstay.toml")
+    }
+
+    /// What it shows the other: where the config says, as seen from where the config is.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.folder.join(config::CERTIFICATES)
+    }
+
     /// What its processes say.
     pub(crate) fn logs(&self) -> [PathBuf; 2] {
         [self.log(), self.shop().log()]
@@ -89,11 +99,11 @@ impl Node {
     }
 
     /// Starts the daemon. It listens some time later, see [`Node::connect`].
-    pub(crate) fn power_on(&mut self, mainstay: &Path, config: &Path, log: &EventLog) -> Result<(), Trouble> {
+    pub(crate) fn power_on(&mut self, mainstay: &Path, log: &EventLog) -> Result<(), Trouble> {
         // A shell only for the sake of the log: what it executes takes its place.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"exec "$0" "$@" >> "$LOG" 2>&1"#]).arg(mainstay).arg("run");
-        command.arg("--config").arg(config).args(["--node", self.name]).arg("--state").arg(self.state());
+        command.arg("--config").arg(self.config()).args(["--node", self.name]).arg("--state").arg(self.state());
         command.env("LOG", self.log()).current_dir(&self.folder);
         // What the person who runs the demo has set for daemons of their own.
         command.env_remove("MAINSTAY_STATE").env_remove("MAINSTAY_LOG");

@@ -59,7 +59,7 @@ fn commands(stage: &Stage, demo: &Path) -> Result<String, Trouble> {
     }
     line(format!("kill -9 $(cat {}/*/shop.pid)", word(folder)?), "the shop dies, wherever it runs");
     line(
-        format!("cat {} {}/bin/*", word(stage.config())?, word(folder)?),
+        format!("cat {} {}/bin/*", word(&stage.config())?, word(folder)?),
         "the config, and the programs that start and stop the shop",
     );
     line(

@@ -99,7 +99,7 @@ pub(crate) fn keep_logs(stage: &Stage) -> Result<Vec<PathBuf>, Trouble> {
         }
         Ok::<(), Trouble>(())
     };
-    keep(stage.config(), "mainstay.toml".to_owned())?;
+    keep(&stage.config(), "mainstay.toml".to_owned())?;
     for node in stage.nodes() {
         for log in node.logs() {
             let name = log.file_name().unwrap_or_default().to_string_lossy();

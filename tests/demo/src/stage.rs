@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hickory_server::proto::rr::Name;
-use mainstay_test_support::{Port, TempDir};
+use mainstay_test_support::{Authority, Port, TempDir};
 
 use crate::client::{Client, Target};
-use crate::config::{self, LABEL, Parts, SECRET};
+use crate::config::{self, CLUSTER, LABEL, Parts, SECRET};
 use crate::events::EventLog;
 use crate::name_server::{NameServer, ZONE};
 use crate::node::Node;
@@ -46,7 +46,6 @@ pub(crate) struct Stage {
     /// What is shown.
     pub(crate) timeline: Timeline,
     target: Target,
-    config: PathBuf,
     folder: TempDir,
     _port: Port,
 }
@@ -80,7 +79,11 @@ impl Stage {
             name_server: name_server.address(),
             programs: &programs,
         })?;
-        let config = folder.write("mainstay.toml", text);
+        let authority = Authority::new(&tools.mainstay, CLUSTER);
+        for node in &nodes {
+            std::fs::write(node.config(), &text).map_err(Trouble::file("write", &node.config()))?;
+            authority.node(node.name(), &node.certificates());
+        }
         let target = Target {
             name_server: name_server.address(),
             name: Name::from_ascii(format!("{LABEL}.{ZONE}.")).map_err(|error| Trouble::NameServer(error.into()))?,
@@ -95,7 +98,6 @@ impl Stage {
             log: EventLog::new(timeline.clone()),
             timeline,
             target,
-            config,
             folder,
             _port: port,
         })
@@ -106,9 +108,9 @@ impl Stage {
         self.folder.path()
     }
 
-    /// The config of both nodes.
-    pub(crate) fn config(&self) -> &Path {
-        &self.config
+    /// The config, as the first node has it.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.node(NODES[0].0).config()
     }
 
     /// What a client knows.
@@ -133,8 +135,8 @@ impl Stage {
 
     /// Gives a node its power.
     pub(crate) fn power_on(&mut self, name: &str) -> Result<(), Trouble> {
-        let (mainstay, config, log) = (self.operator.mainstay().to_owned(), self.config.clone(), self.log.clone());
-        self.node_mut(name).power_on(&mainstay, &config, &log)
+        let (mainstay, log) = (self.operator.mainstay().to_owned(), self.log.clone());
+        self.node_mut(name).power_on(&mainstay, &log)
     }
 
     /// Leads a node's cable to where its daemon listens, as soon as it does.

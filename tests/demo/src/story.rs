@@ -76,7 +76,7 @@ pub(crate) fn play(stage: &mut Stage) -> Result<Vec<Figure>, Trouble> {
 }
 
 fn in_service(stage: &mut Stage, begin: Moment) -> Result<Figures, Trouble> {
-    stage.operator.check_config(stage.config())?;
+    stage.operator.check_config(&stage.config())?;
     stage.timeline.line(Who::Operator, Look::Strong, "mainstay config check: nothing is wrong with it");
     for node in [EX01, EX02] {
         stage.power_on(node)?;

@@ -6,11 +6,14 @@
 
 use std::fmt::Write as _;
 
-use mainstay_test_support::{Relay, TempDir, wait_until};
+use mainstay_test_support::{Authority, Relay, TempDir, binary, wait_until};
 
 use crate::app::App;
 use crate::node::Node;
 use crate::{LIMIT, Status};
+
+/// The name of every cluster here.
+pub const CLUSTER: &str = "e2e";
 
 /// A few nodes.
 #[derive(Debug)]
@@ -18,18 +21,22 @@ pub struct Cluster {
     // Dropped first: what runs on the nodes ends before their links do.
     nodes: Vec<Node>,
     links: Vec<Relay>,
+    authority: Authority,
     world: TempDir,
 }
 
 impl Cluster {
-    /// Machines with kits and without a config, none of them on.
+    /// Machines with kits and certificates and without a config, none of them on.
     ///
     /// # Panics
     /// When they cannot be made.
     #[must_use]
     pub fn new(names: &[&str]) -> Self {
         let links = names.iter().map(|_| Relay::new().unwrap_or_else(|error| panic!("no relay: {error}"))).collect();
-        Self { nodes: names.iter().map(|name| Node::new(name)).collect(), links, world: TempDir::new() }
+        let authority = Authority::new(&binary("mainstay"), CLUSTER);
+        let nodes: Vec<Node> = names.iter().map(|name| Node::new(name)).collect();
+        nodes.iter().for_each(|node| authority.node(node.name(), &node.certificates()));
+        Self { nodes, links, authority, world: TempDir::new() }
     }
 
     /// One node `a` that is on, with one application `web` in the hierarchy `shop`, which is in service.
@@ -56,6 +63,12 @@ impl Cluster {
         (cluster, app)
     }
 
+    /// What has signed the certificates of its nodes.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Installs an application on every node.
     #[must_use]
     pub fn app(&self, tag: &str) -> App {
@@ -73,9 +86,10 @@ impl Cluster {
     #[must_use]
     pub fn preamble(&self) -> String {
         // Dead after 2 s: a busy machine keeps that up, and a test that waits for it is not slow.
-        let mut text = "cluster = \"e2e\"\nkits = \"kits\"\n\n[path.lan]\nheartbeat-interval = \"200ms\"\n\
-                        dead-after-misses = 10\n\n"
-            .to_owned();
+        let mut text = format!(
+            "cluster = \"{CLUSTER}\"\nkits = \"kits\"\ncertificates = \"tls\"\n\n[path.lan]\n\
+             heartbeat-interval = \"200ms\"\ndead-after-misses = 10\n\n"
+        );
         for (node, link) in self.nodes.iter().zip(&self.links) {
             let (name, address) = (node.name(), link.address());
             let _ = writeln!(text, "[node.{name}]\naddress.lan = \"{address}\"\nlisten.lan = \"127.0.0.1:0\"");

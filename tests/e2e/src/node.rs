@@ -65,6 +65,12 @@ impl Node {
         self.folder.join("kits")
     }
 
+    /// Where its certificates are.
+    #[must_use]
+    pub fn certificates(&self) -> PathBuf {
+        self.folder.join("tls")
+    }
+
     /// Its config.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -59,6 +59,8 @@ pub struct App {
     pub broken: bool,
     /// It ended by itself, which no host can know before it looks.
     pub crashed: bool,
+    /// Somebody started it by hand, past mainstay.
+    pub by_hand: bool,
     /// How restore answers.
     pub restore: Answer,
     /// How remove answers.
@@ -77,6 +79,7 @@ impl Default for App {
             running: false,
             broken: false,
             crashed: false,
+            by_hand: false,
             restore: Answer::Well,
             remove: Answer::Well,
             check: Answer::Well,
@@ -88,8 +91,8 @@ impl Default for App {
 
 /// What comes of a call: what it does to the application, when it answers (never, if none), and what.
 pub struct Reaction {
-    /// What the application is afterwards: running, broken.
-    pub becomes: (bool, bool),
+    /// What the application is afterwards: running, broken; none: nothing is done to it.
+    pub becomes: Option<(bool, bool)>,
     /// How long it takes; none: it never answers.
     pub takes: Option<Millis>,
     /// What it says.
@@ -104,22 +107,24 @@ impl App {
     }
 
     /// What a call has made of it.
-    pub fn become_(&mut self, (running, broken): (bool, bool)) {
+    pub fn become_(&mut self, becomes: Option<(bool, bool)>) {
+        let Some((running, broken)) = becomes else { return };
         self.crashed &= self.running == running;
+        self.by_hand &= running;
         (self.running, self.broken) = (running, broken);
     }
 
     /// What comes of this call.
     pub fn react(&self, operation: &Operation) -> Reaction {
         let (answer, takes, done) = match operation {
-            Operation::Restore => (&self.restore, self.takes, (true, false)),
-            Operation::Remove => (&self.remove, self.takes, (false, false)),
-            Operation::QuickCheck => (&self.check, Millis(2), (self.running, self.broken)),
-            Operation::Recover(_) => (&self.recover, self.takes, (true, false)),
+            Operation::Restore => (&self.restore, self.takes, Some((true, false))),
+            Operation::Remove => (&self.remove, self.takes, Some((false, false))),
+            Operation::QuickCheck => (&self.check, Millis(2), None),
+            Operation::Recover(_) => (&self.recover, self.takes, Some((true, false))),
         };
-        let is = (self.running, self.broken);
+        let is = None;
         let half = match operation {
-            Operation::Restore => (true, true),
+            Operation::Restore => Some((true, true)),
             Operation::Remove | Operation::QuickCheck | Operation::Recover(_) => is,
         };
         let (becomes, outcome) = match answer {

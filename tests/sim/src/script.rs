@@ -81,8 +81,11 @@ impl Story {
 
     /// `config a b`, and under it TOML: two nodes with one path between them, unless the TOML has its own.
     fn config(&mut self, nodes: &str, toml: &[&str]) -> String {
+        // What stands before the first table belongs to the top of the file.
+        let top = toml.iter().take_while(|line| !line.starts_with('[')).count();
+        let (top, toml) = toml.split_at(top);
         let toml = toml.join("\n");
-        let mut config = String::from(PROLOGUE);
+        let mut config = format!("{}\n{PROLOGUE}", top.join("\n"));
         if !toml.contains("[path.") {
             config.push_str("[path.lan]\n");
         }
@@ -140,6 +143,10 @@ impl Story {
             "run" => {
                 let length = Millis::parse(words[1]).unwrap_or_else(|| panic!("`{line}`: no length of time"));
                 self.world().run(length);
+            }
+            "cut" | "heal" if words.len() == 4 => {
+                let (a, b, cut) = (node(1), node(2), words[0] == "cut");
+                self.world().set_path_cut(&a, &b, words[3], cut);
             }
             "cut" => self.both_ways(&node(1), &node(2), World::cut),
             "heal" => self.both_ways(&node(1), &node(2), World::heal),
@@ -226,6 +233,11 @@ impl Story {
             ["switchover", hierarchy, to] => {
                 Request::Switchover { hierarchy: HierarchyName::from(*hierarchy), to: NodeName::from(*to) }
             }
+            ["maintenance", hierarchy, on] => {
+                Request::Maintenance { hierarchy: HierarchyName::from(*hierarchy), on: *on == "on" }
+            }
+            ["drain", node] => Request::Drain { node: NodeName::from(*node), on: true },
+            ["drain", node, "--end"] => Request::Drain { node: NodeName::from(*node), on: false },
             ["confirm", hierarchy] => match self.confirmation(node, hierarchy) {
                 Some(request) => request,
                 None => return format!("there is no alarm of {hierarchy} to confirm"),

@@ -291,7 +291,7 @@ fn a_late_leave_is_no_leave() {
     world.start(&node("a"));
     world.run(Millis(50));
     let now = Now { monotonic: world.now(), unix: UnixMs(1_700_000_000_000 + world.now().0) };
-    let leave = PeerMessage::Leave { incarnation, hold: Millis::from_mins(10) };
+    let leave = PeerMessage::Leave { incarnation, hold: Millis::from_mins(10), released: false };
     world.machine(&node("b")).node.as_mut().expect("it is on").handle(Input::Message(node("a"), leave), now);
     world.run(Millis::from_secs(3));
     assert!(!told(&world).contains("left"), "{}", told(&world));

@@ -2,6 +2,7 @@
 //!
 //! * [`kits`]: a kit's WebAssembly, built when it is asked for.
 //! * [`binaries`]: the programs of this repository, built when they are asked for.
+//! * [`certificates`]: what the nodes of a cluster show each other.
 //! * [`needs`]: a real component that may be missing; its test is then skipped, and seen to be.
 //! * [`guard`]: a process that is gone, with all it started, when its guard is dropped or the test dies.
 //! * [`etcd`]: a real etcd cluster.
@@ -12,6 +13,7 @@
 
 pub mod binaries;
 mod cargo;
+pub mod certificates;
 pub mod etcd;
 pub mod guard;
 pub mod kits;
@@ -25,6 +27,7 @@ pub mod wait;
 
 pub use binaries::binary;
 pub use cargo::BuildError;
+pub use certificates::Authority;
 pub use etcd::Etcd;
 pub use guard::Guard;
 pub use kits::kit;

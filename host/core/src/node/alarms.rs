@@ -295,10 +295,10 @@ impl Node {
             );
             found.push((Kind::KitsDiffer, text));
         }
-        if self.local(h).gone_back && !self.durable(h).forced {
+        if self.has_gone_back(h) && !self.durable(h).forced {
             let name = self.name(h);
             let text = alloc::format!(
-                "the arbiter knows an older claim on {name} than this node, or none ({}): it was wiped, or restored from a backup. No node is given a permit (O12).                  If you know where {name} is in service, there; else where it is to be: mainstay in-service {name} --force",
+                "the arbiter knows an older claim on {name} than this node, or none ({}): it was wiped, or restored from a backup. No node is given a permit (O12). If you know where {name} is in service, there; else where it is to be: mainstay in-service {name} --force",
                 self.ownership_in_words(h)
             );
             found.push((Kind::ArbiterWentBack, text));

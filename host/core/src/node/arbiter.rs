@@ -19,6 +19,7 @@ use crate::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterId, ArbiterRequest, Arb
 use crate::claim::{Claim, Relation};
 use crate::message::OwnershipSummary;
 use crate::names::NodeName;
+use crate::planted::{self, Bug};
 use crate::spec::{ArbiterSpec, FailoverMode, remove_budget};
 use crate::state::{Cause, Intent, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
@@ -49,8 +50,8 @@ pub(super) struct Arbiter {
     pub(super) trouble: Option<(Monotonic, String)>,
     /// What the guardian was told last.
     guarded: Option<Option<Monotonic>>,
-    /// The guardian is there.
-    guardian: bool,
+    /// Since when the guardian is not there.
+    guardian_gone: Option<Monotonic>,
     next: u64,
 }
 
@@ -70,6 +71,8 @@ pub(super) struct Taking {
     tried: BTreeSet<NodeName>,
     /// The record's version that it rests on; none: it was not sent yet.
     expected: Option<u64>,
+    /// On the operator's word: whoever has a permit loses it.
+    force: bool,
     /// The request that is out. None: it was not sent yet, or nobody knows what became of it.
     id: Option<ArbiterId>,
 }
@@ -87,7 +90,7 @@ impl Arbiter {
             asked: BTreeMap::new(),
             trouble: None,
             guarded: None,
-            guardian: true,
+            guardian_gone: None,
             next: 0,
         }
     }
@@ -155,6 +158,7 @@ impl Node {
             ArbiterAnswer::Failed(why) => return self.arbiter_failed(sent, about, why),
             ArbiterAnswer::Renewed { lease, view } => {
                 // O13: it may count from when the arbiter had it, which was not before it was sent.
+                let sent = if planted::is(Bug::PermitFromAnswer) { self.now.monotonic } else { sent };
                 let until = sent + Millis(lease.0.saturating_sub(ArbiterSpec::drift(lease).0));
                 arbiter.lease_until = arbiter.lease_until.max(Some(until));
                 arbiter.renewed_at = arbiter.renewed_at.max(sent);
@@ -210,7 +214,14 @@ impl Node {
             }
             // Nobody knows whether it was done: it is sent again, resting on the same version, once the arbiter answers.
             About::Take(h) => {
-                if let Some(taking) = &mut self.local_mut(h).taking {
+                if let Some(Taking { claim, cause, force: true, .. }) = self.local(h).taking.clone() {
+                    // The operator's word needs no arbiter.
+                    self.local_mut(h).taking = None;
+                    let known = self.durable(h).claim.as_ref().map(|claim| &claim.id);
+                    if known == claim.lineage.first() {
+                        self.claim_now(h, claim, cause, BTreeSet::new(), true);
+                    }
+                } else if let Some(taking) = &mut self.local_mut(h).taking {
                     taking.id = None;
                 }
             }
@@ -246,7 +257,8 @@ impl Node {
         }
         let durable = self.durable(h);
         let Some(record) = &entry.record else {
-            self.local_mut(h).gone_back = self.durable(h).arbitrated;
+            let gone_back = self.durable(h).arbitrated;
+            self.set_gone_back(h, gone_back);
             return;
         };
         if !durable.arbitrated {
@@ -277,7 +289,19 @@ impl Node {
                 }
             }
         }
-        self.local_mut(h).gone_back = gone_back;
+        self.set_gone_back(h, gone_back);
+    }
+
+    fn set_gone_back(&mut self, h: HierarchyIndex, gone_back: bool) {
+        let now = self.now.monotonic;
+        let local = self.local_mut(h);
+        local.gone_back = if gone_back { local.gone_back.or(Some(now)) } else { None };
+    }
+
+    /// The arbiter knows less than this node, and has for so long that nobody is about to tell it.
+    pub(super) fn has_gone_back(&self, h: HierarchyIndex) -> bool {
+        let Some(arbiter) = &self.arbiter else { return false };
+        self.local(h).gone_back.is_some_and(|since| self.now.monotonic.since(since) >= arbiter.spec.gives_up_after())
     }
 
     /// Whether the arbiter shows, now, what this node knows of the claim.
@@ -325,13 +349,13 @@ impl Node {
             return Some(self.arbiter_agrees(h));
         }
         let right = self.durable(h).forced || self.gives_up_at(h).is_some_and(|at| self.now.monotonic < at);
-        Some(right && arbiter.guardian)
+        Some(right && arbiter.guardian_gone.is_none())
     }
 
     /// What is missing for the right to act, in one sentence.
     pub(super) fn no_right_because(&self, h: HierarchyIndex) -> String {
         let Some(arbiter) = &self.arbiter else { return String::new() };
-        if !arbiter.guardian {
+        if arbiter.guardian_gone.is_some() {
             return "the guardian, which would fence this node in time, is not there (O13)".into();
         }
         if let Some((_, why)) = &arbiter.trouble {
@@ -342,7 +366,7 @@ impl Node {
         if arbiter.seen_at.is_none() {
             return "the arbiter has not answered yet".into();
         }
-        if self.local(h).gone_back {
+        if self.local(h).gone_back.is_some() {
             return "the arbiter knows less than this node: it was wiped or restored (O12)".into();
         }
         match self.entry(h).permit {
@@ -382,7 +406,12 @@ impl Node {
 
     fn has_lost_right(&self, h: HierarchyIndex) -> bool {
         let over = self.gives_up_at(h).is_none_or(|at| self.now.monotonic >= at);
-        over && !self.durable(h).forced && self.is_occupied(h)
+        // Nothing would fence this node if it were stopped now.
+        let unguarded = self.arbiter.as_ref().is_some_and(|arbiter| {
+            let gone = arbiter.guardian_gone.map(|since| self.now.monotonic.since(since));
+            gone.is_some_and(|gone| gone >= arbiter.spec.gives_up_after())
+        });
+        (over || unguarded) && !self.durable(h).forced && self.is_occupied(h)
     }
 
     /// Removes in time, and hands it to a node that may have a permit, if there is one.
@@ -411,7 +440,7 @@ impl Node {
         }
         let deadline = until.map(|until| Monotonic(until.0.saturating_sub(arbiter.fence_takes.0)));
         if arbiter.guarded != Some(deadline) {
-            self.outputs.push_back(Output::Guard(deadline));
+            self.outputs.push_back(Output::Guard(deadline.filter(|_| !planted::is(Bug::GuardianNotTold))));
             if let Some(arbiter) = &mut self.arbiter {
                 arbiter.guarded = Some(deadline);
             }
@@ -420,7 +449,8 @@ impl Node {
 
     pub(super) fn guardian(&mut self, there: bool) {
         let Some(arbiter) = &mut self.arbiter else { return };
-        if core::mem::replace(&mut arbiter.guardian, there) != there {
+        if arbiter.guardian_gone.is_none() != there {
+            arbiter.guardian_gone = (!there).then_some(self.now.monotonic);
             arbiter.guarded = None;
             let (severity, text) = if there {
                 (EventSeverity::Info, "the guardian is there again")
@@ -439,19 +469,34 @@ impl Node {
         if self.local(h).taking.is_some() {
             return;
         }
-        self.local_mut(h).taking = Some(Taking { claim, cause, tried, expected: None, id: None });
+        self.local_mut(h).taking = Some(Taking { claim, cause, tried, expected: None, force: false, id: None });
+        self.send_take(h);
+    }
+
+    /// Makes a claim on the operator's word: at the arbiter if it answers, so that a node that comes back finds its permit
+    /// taken away; without it if not (O12).
+    pub(super) fn take_by_word(&mut self, h: HierarchyIndex, claim: Claim, cause: Cause) {
+        let now = self.now.monotonic;
+        let answers = self.arbiter.as_ref().is_some_and(|arbiter| arbiter.trouble.is_none() && arbiter.is_fresh(now));
+        if !answers {
+            return self.claim_now(h, claim, cause, BTreeSet::new(), true);
+        }
+        // Whatever was being asked for: this is newer.
+        let tried = BTreeSet::new();
+        self.local_mut(h).taking = Some(Taking { claim, cause, tried, expected: None, force: true, id: None });
         self.send_take(h);
     }
 
     /// Sends a take that was not sent yet, or whose fate nobody knows: resting on the same version, it is done once at most.
     fn send_take(&mut self, h: HierarchyIndex) {
         let Some(arbiter) = &self.arbiter else { return };
-        if arbiter.trouble.is_some() || arbiter.seen_at.is_none() || self.local(h).gone_back {
+        if arbiter.trouble.is_some() || arbiter.seen_at.is_none() {
             return;
         }
         let entry = self.entry(h);
         let Some(taking) = self.local(h).taking.clone() else { return };
-        if taking.id.is_some() || entry.permit.as_ref().is_some_and(|permit| permit.node != self.me) {
+        let held = entry.permit.as_ref().is_some_and(|permit| permit.node != self.me);
+        if taking.id.is_some() || (!taking.force && (held || self.local(h).gone_back.is_some())) {
             return;
         }
         let durable = self.durable(h);
@@ -471,7 +516,7 @@ impl Node {
             (Standing::default(), failovers)
         };
         let record = OwnershipSummary { claim: Some(taking.claim), standing, failovers };
-        let request = ArbiterRequest::Take { hierarchy: self.name(h).clone(), expected, record };
+        let request = ArbiterRequest::Take { hierarchy: self.name(h).clone(), expected, record, force: taking.force };
         let id = self.ask_arbiter(About::Take(h), request);
         if let Some(taking) = &mut self.local_mut(h).taking {
             taking.id = id;
@@ -509,11 +554,13 @@ impl Node {
             self.local(h).proven && self.entry(h).record.is_none()
         };
         if may && (self.is_occupied(h) || self.unusable_here(h).is_empty()) {
-            if self.durable(h).forced {
-                // What the arbiter has is older, whatever it is.
-                self.local_mut(h).gone_back = false;
-            }
             self.begin_take(h, claim, Cause::Start, BTreeSet::new());
+            let forced = self.durable(h).forced;
+            if let Some(taking) = self.local_mut(h).taking.as_mut().filter(|_| forced) {
+                // What the arbiter has is older, whatever it is and whoever has a permit for it.
+                taking.force = true;
+                self.send_take(h);
+            }
         }
     }
 
@@ -595,13 +642,15 @@ impl Node {
         if let Some(permit) = &entry.permit {
             return Some(alloc::format!("the permit of {} has not run out yet", permit.node));
         }
-        if self.local(h).gone_back || !self.arbiter_agrees(h) {
+        if self.local(h).gone_back.is_some() || !self.arbiter_agrees(h) {
             return Some("the arbiter knows less than this node: it was wiped or restored (O12)".into());
         }
-        if self.local(h).promised_until.is_some_and(|until| self.now.monotonic < until) {
+        if self.local(h).promised_until.is_some_and(|until| self.now.monotonic < until)
+            && !planted::is(Bug::PromiseNotKept)
+        {
             return Some(alloc::format!("this node has promised {owner} not to claim yet (O12)"));
         }
-        if !arbiter.guardian {
+        if arbiter.guardian_gone.is_some() {
             return Some(self.no_right_because(h));
         }
         self.takeover_refused(h).or_else(|| self.not_its_turn(h))

@@ -6,11 +6,14 @@
 use alloc::string::{String, ToString};
 
 use super::Node;
-use super::io::{Call, CallId, Failure, FaultKind, Health, Operation, Outcome, Output, RetryWhere, Verdict};
+use super::io::{
+    Call, CallId, Failure, FaultKind, Health, Operation, Outcome, Output, RecordNumber, RetryWhere, Verdict,
+};
 use super::local::{ActiveCall, Purpose};
 use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
 use crate::plan::{Presence, StepKind};
+use crate::planted::{self, Bug};
 use crate::state::{Cause, Ended, OperationKind, OperationState, Record};
 use crate::status::{EventSeverity, What};
 use crate::time::{Millis, Monotonic};
@@ -134,7 +137,8 @@ impl Node {
         let epoch = self.durable(h).claim.as_ref().map(|claim| claim.id.epoch).unwrap_or_default();
         let CallParts { operation, id: operation_id, attempt, budget, cause, due } = parts;
         let call = Call { id, hierarchy: h, resource: r, operation, operation_id, attempt, epoch, budget, cause, due };
-        self.outputs.push_back(Output::CallKit(self.recorded, call));
+        let after = if planted::is(Bug::CallsBeforeRecords) { RecordNumber(0) } else { self.recorded };
+        self.outputs.push_back(Output::CallKit(after, call));
     }
 
     pub(super) fn cancel(&mut self, call: CallId) {
@@ -222,7 +226,14 @@ impl Node {
         if operation.kind == OperationKind::Recover {
             return self.recover_ended(h, r, &operation, took_ms, outcome);
         }
-        let verdict = judge(&operation, outcome);
+        let verdict = match judge(&operation, outcome) {
+            Verdicts::Badly { why, .. }
+                if planted::is(Bug::RemoveMayFail) && operation.kind == OperationKind::Remove =>
+            {
+                Verdicts::Well(why)
+            }
+            verdict => verdict,
+        };
         let (ok, text) = match &verdict {
             Verdicts::Well(text) => (true, text.clone()),
             Verdicts::Badly { why, .. } | Verdicts::Unknown { why } => (false, why.clone()),

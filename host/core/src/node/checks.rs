@@ -18,6 +18,9 @@ const FIRST_CHECKS_SPREAD_MAX: Millis = Millis::from_secs(2);
 /// And over so much for each resource there is: a few are looked at at once.
 const FIRST_CHECKS_SPREAD_EACH: Millis = Millis(1);
 
+/// What is said of a repair that has to wait.
+const WAITS: &str = "local recovery waits: ";
+
 impl Node {
     pub(super) fn schedule_first_checks(&mut self) {
         let count = self.by_tag.len() as u64;
@@ -137,14 +140,15 @@ impl Node {
             Step::LookAgain => "looking again at once".to_string(),
             Step::Recover { .. } => match self.recovery_waits_for(h, r) {
                 None => "local recovery".to_string(),
-                Some(what) => alloc::format!("local recovery waits: {what}"),
+                Some(what) => alloc::format!("{WAITS}{what}"),
             },
             Step::GiveUp(_) => "no more can be done here".to_string(),
         };
         if let Some(text) = said {
             let resource = self.resource(h, r);
             // The same words again and again would hide everything else.
-            let worth_saying = !matches!(step, Step::Wait | Step::GiveUp(_)) || resource.ladder.bad_checks() <= 1;
+            let goes_on = matches!(step, Step::Wait | Step::GiveUp(_)) || then.starts_with(WAITS);
+            let worth_saying = !goes_on || resource.ladder.bad_checks() <= 1;
             if worth_saying {
                 self.event_of(EventSeverity::Warning, h, Some(r), What::BadCheck { text, then });
             }

@@ -4,13 +4,14 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::io::Output;
+use super::io::{Output, RecordNumber};
 use super::peers::Change;
 use super::timers::{HierarchyIndex, Timer};
 use super::{GOSSIP, Node, REFRESH, WITHOUT_SESSION_LONG};
 use crate::claim::LINEAGE_MAX;
 use crate::message::{Heartbeat, HierarchySummary, OwnershipSummary, PeerMessage, PeerRequest, PeerState};
 use crate::names::NodeName;
+use crate::planted::{self, Bug};
 use crate::state::{FAILOVERS_KEPT, Intent, Record, StandingKind};
 use crate::status::{EventSeverity, PathState, Reach, WAITING_FOR_OPERATOR, What};
 
@@ -106,7 +107,8 @@ impl Node {
             hierarchies,
             alarms,
         };
-        self.outputs.push_back(Output::Send(self.recorded, peer.name.clone(), PeerMessage::State(state)));
+        let after = if planted::is(Bug::TellsBeforeRecords) { RecordNumber(0) } else { self.recorded };
+        self.outputs.push_back(Output::Send(after, peer.name.clone(), PeerMessage::State(state)));
     }
 
     fn summary(&self, h: HierarchyIndex, with_resources: bool) -> HierarchySummary {
@@ -367,7 +369,7 @@ impl Node {
         }
         let Some(reach) = change.reach else { return };
         let severity = match reach {
-            Reach::Itself | Reach::NotMet | Reach::Alive | Reach::Left => EventSeverity::Info,
+            Reach::Itself | Reach::NotMet | Reach::Alive | Reach::Left | Reach::Released => EventSeverity::Info,
             Reach::Silent | Reach::Hangs => EventSeverity::Warning,
         };
         self.event(severity, None, None, What::Node { node: name, reach });
@@ -410,13 +412,15 @@ impl Node {
             PeerMessage::Answer { id, asker, result } => self.answered(peer, id, asker, result),
             // The last words of a daemon whose successor was heard already.
             PeerMessage::Leave { incarnation, .. } if incarnation < self.peers[peer].incarnation => {}
-            PeerMessage::Leave { incarnation, hold } => {
+            PeerMessage::Leave { incarnation, hold, released } => {
                 if incarnation > self.peers[peer].incarnation {
                     self.new_daemon(peer, incarnation);
                 }
                 let until = self.now.monotonic + hold;
-                let change = self.peers[peer].left(until, self.now);
-                self.timers.set(Timer::Hold { peer }, until);
+                let change = self.peers[peer].left(until, released, self.now);
+                if !released {
+                    self.timers.set(Timer::Hold { peer }, until);
+                }
                 self.peer_changed(peer, None, change);
             }
         }

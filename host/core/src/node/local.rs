@@ -36,8 +36,8 @@ pub(super) struct LocalHierarchy {
     pub(super) taking: Option<Taking>,
     /// Since when nobody has a permit, as the arbiter shows it.
     pub(super) free_since: Option<Monotonic>,
-    /// The arbiter knows an older claim than this node, or none any more.
-    pub(super) gone_back: bool,
+    /// Since when the arbiter knows an older claim than this node, or none any more.
+    pub(super) gone_back: Option<Monotonic>,
     /// Who has promised not to claim: until when, and when that was asked for.
     pub(super) promised_by: BTreeMap<NodeName, (Monotonic, Monotonic)>,
     /// This node has promised not to claim until then.
@@ -130,7 +130,7 @@ impl LocalHierarchy {
             claim_known_at: Monotonic::default(),
             taking: None,
             free_since: None,
-            gone_back: false,
+            gone_back: None,
             promised_by: BTreeMap::new(),
             promised_until: None,
             better: None,

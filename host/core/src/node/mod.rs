@@ -556,9 +556,16 @@ impl Node {
     }
 
     fn stop(&mut self) {
+        let mut hold = self.hold_time;
+        // Resources that rest on a lease stay no longer than that: the guardian fences this node before it ends (O9).
+        if let Some(arbiter) = &self.arbiter
+            && self.members().into_iter().any(|h| self.by_arbiter(h) && self.is_occupied(h))
+        {
+            hold = hold.min(arbiter.spec.lease);
+        }
+        let released = self.members().into_iter().all(|h| !self.is_occupied(h));
         for peer in self.peers.iter().filter(|peer| peer.session) {
-            let leave =
-                crate::message::PeerMessage::Leave { incarnation: self.state.incarnation, hold: self.hold_time };
+            let leave = crate::message::PeerMessage::Leave { incarnation: self.state.incarnation, hold, released };
             self.outputs.push_back(Output::Send(self.recorded, peer.name.clone(), leave));
         }
         self.stopped = true;

@@ -12,6 +12,7 @@ use super::timers::HierarchyIndex;
 use crate::claim::{Claim, Relation};
 use crate::message::{HierarchySummary, OwnershipSummary};
 use crate::names::NodeName;
+use crate::planted::{self, Bug};
 use crate::state::{Cause, Intent, OperationKind, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
 
@@ -84,7 +85,7 @@ impl Node {
         if self.local(h).proven {
             return;
         }
-        if self.unproven_because(h).is_empty() {
+        if self.unproven_because(h).is_empty() || planted::is(Bug::NoProofAtStart) {
             self.local_mut(h).proven = true;
             self.look_at_what_waited(h);
             self.mark_all(h);
@@ -171,8 +172,11 @@ impl Node {
     /// Claims on the operator's word, whatever an arbiter says (O10, O12).
     pub(super) fn claim_by_word(&mut self, h: HierarchyIndex, cause: Cause) {
         let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
-        let forced = self.by_arbiter(h);
-        self.claim_now(h, claim, cause, BTreeSet::new(), forced);
+        if self.by_arbiter(h) {
+            self.take_by_word(h, claim, cause);
+        } else {
+            self.claim_now(h, claim, cause, BTreeSet::new(), false);
+        }
     }
 
     pub(super) fn claim_now(
@@ -306,7 +310,10 @@ impl Node {
             summary.offers && summary.ownership.as_ref().is_some_and(same)
         });
         // The arbiter gives no permit for what rests on an old record (O12).
-        (stands && self.durable(h).informed) || self.local(h).proven || self.proven_by_arbiter(h).is_some()
+        planted::is(Bug::TakesAnyOffer)
+            || (stands && self.durable(h).informed)
+            || self.local(h).proven
+            || self.proven_by_arbiter(h).is_some()
     }
 
     /// It is offered to this node, which alone may claim it (O18); it needs no further contact. Where something of it is
@@ -338,7 +345,9 @@ impl Node {
             .peer_index(to)
             .and_then(|peer| self.peers[peer].summary(self.name(h)))
             .is_some_and(|summary| summary.declined.as_ref() == Some(&offer));
-        if !declined || !(self.local(h).proven || self.proven_by_arbiter(h).is_some()) {
+        let silent =
+            planted::is(Bug::TakesBackFromSilent) && self.peer_index(to).is_some_and(|to| !self.peers[to].is_alive());
+        if !(declined || silent) || !(self.local(h).proven || self.proven_by_arbiter(h).is_some()) {
             return;
         }
         let cause = durable.standing.cause.unwrap_or(Cause::Switchover);
@@ -439,7 +448,7 @@ impl Node {
         let intent = if ours && theirs.standing.kind == StandingKind::Held {
             // Our own claim, which our journal has lost.
             Intent::Serve(Cause::Start)
-        } else if self.durable(h).is_occupied() {
+        } else if self.durable(h).is_occupied() && !planted::is(Bug::StaleOwnerStays) {
             Intent::Leave(Cause::StaleOwner, Then::Nothing)
         } else {
             Intent::Rest

@@ -64,8 +64,10 @@ pub(super) struct Peer {
     pub(super) session: bool,
     /// Since when they do, or do not.
     pub(super) session_since: Monotonic,
-    /// It said that its daemon stops; until then nobody worries.
+    /// It said that its daemon stops; until then nobody worries, if its resources stay.
     pub(super) hold_until: Option<Monotonic>,
+    /// It said that nothing is in service there.
+    released: bool,
     /// The last it told.
     pub(super) state: Option<PeerState>,
     /// Whether it has told knowing of this daemon (O3).
@@ -113,6 +115,7 @@ impl Peer {
             session: false,
             session_since: now.monotonic,
             hold_until: None,
+            released: false,
             state: None,
             answered: false,
             last_message: None,
@@ -264,8 +267,9 @@ impl Peer {
     }
 
     /// It said that it leaves.
-    pub(super) fn left(&mut self, until: Monotonic, now: Now) -> Change {
+    pub(super) fn left(&mut self, until: Monotonic, released: bool, now: Now) -> Change {
         self.hold_until = Some(until);
+        self.released = released;
         self.left = true;
         self.answered = false;
         Change { path: None, jeopardy: None, reach: self.update(now) }
@@ -287,7 +291,7 @@ impl Peer {
 
     fn update(&mut self, now: Now) -> Option<Reach> {
         let reach = if self.hold_until.is_some() {
-            Reach::Left
+            if self.released { Reach::Released } else { Reach::Left }
         } else if self.links.iter().any(|link| !link.dead && link.heard_at.is_some()) {
             Reach::Alive
         } else if self.links.iter().all(|link| link.dead) {
@@ -431,7 +435,7 @@ mod tests {
     fn one_that_left_is_not_silent_until_its_hold_time_has_passed() {
         let mut peer = peer();
         heard(&mut peer, 0, 0);
-        assert_eq!(peer.left(Monotonic(60_000), now(0)).reach, Some(Reach::Left));
+        assert_eq!(peer.left(Monotonic(60_000), false, now(0)).reach, Some(Reach::Left));
         peer.path_died(0, now(5000));
         assert_eq!(peer.path_died(1, now(5000)).reach, None);
         assert_eq!(peer.hold_over(now(60_000)).reach, Some(Reach::Silent));

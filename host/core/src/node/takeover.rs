@@ -10,6 +10,7 @@ use alloc::string::String;
 use super::Node;
 use super::io::{FenceId, Output};
 use super::timers::{HierarchyIndex, Timer};
+use crate::planted::{self, Bug};
 use crate::spec::FailoverMode;
 use crate::state::{Cause, StandingKind};
 use crate::status::{EventSeverity, Reach, What};
@@ -70,7 +71,7 @@ impl Node {
     fn stands_in_the_way(&self, h: HierarchyIndex, owner: usize) -> Option<String> {
         let peer = &self.peers[owner];
         let name = &peer.name;
-        if peer.reach() == Reach::Hangs {
+        if peer.reach() == Reach::Hangs && !planted::is(Bug::HangsIsDead) {
             return Some(alloc::format!(
                 "the machine of {name} answers, so it has its power, and may have it in service (O7)"
             ));
@@ -87,10 +88,10 @@ impl Node {
         if self.now.monotonic < self.listens_until {
             return Some("this process was late, and has not listened for long enough since (O6)".into());
         }
-        if peer.jeopardy {
+        if peer.jeopardy && !planted::is(Bug::JeopardyIgnored) {
             return Some(alloc::format!("one comm path to {name} was dead while another still beat: jeopardy (O8)"));
         }
-        if !peer.fell_silent_at_once(&self.paths) {
+        if !peer.fell_silent_at_once(&self.paths) && !planted::is(Bug::JeopardyIgnored) {
             return Some(alloc::format!("the comm paths to {name} did not fall silent at the same time (O11)"));
         }
         self.not_the_next_owner(h, owner).or_else(|| self.takeover_refused(h))
@@ -191,7 +192,7 @@ impl Node {
             Ok(text) => (true, text),
             Err(why) => (false, why),
         };
-        self.peers[peer].fencing = if ok {
+        self.peers[peer].fencing = if ok || planted::is(Bug::FenceAlwaysProves) {
             Fencing::Proven
         } else {
             let again = self.now.monotonic + FENCE_AGAIN;

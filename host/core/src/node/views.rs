@@ -362,7 +362,7 @@ impl Node {
     fn as_told(&self, node: &NodeName, view: &ResourceView) -> ResourceView {
         match self.peer_index(node).map(|peer| self.peers[peer].reach()) {
             Some(Reach::Alive | Reach::Itself) => view.clone(),
-            Some(reach @ (Reach::Silent | Reach::Hangs | Reach::Left | Reach::NotMet)) => {
+            Some(reach @ (Reach::Silent | Reach::Hangs | Reach::Left | Reach::Released | Reach::NotMet)) => {
                 ResourceView::new(ResourceStatus::IllState, alloc::format!("{node} is {reach}; it last said {view}"))
             }
             None => view.clone(),

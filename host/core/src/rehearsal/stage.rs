@@ -317,10 +317,10 @@ impl Stage {
                 self.leases.insert(name.clone(), now + self.lease);
                 ArbiterAnswer::Renewed { lease: self.lease, view: self.view(name) }
             }
-            ArbiterRequest::Take { hierarchy, expected, record } => {
+            ArbiterRequest::Take { hierarchy, expected, record, force } => {
                 let epoch = record.claim.as_ref().map_or_else(Default::default, |claim| claim.id.epoch);
                 let entry = self.records.entry(hierarchy).or_default();
-                let free = entry.permit.as_ref().is_none_or(|permit| permit.node == *name);
+                let free = force || entry.permit.as_ref().is_none_or(|permit| permit.node == *name);
                 let done = entry.version == expected && free;
                 if done {
                     entry.record = Some(record);

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use super::Spec;
 use super::read::{Address, Index};
@@ -78,7 +78,7 @@ fn addresses(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
                 hint,
             );
         }
-        let Some((host, port)) = split_address(text) else {
+        let Some(port) = port_of(text) else {
             diagnostics.error(
                 *at,
                 format!("{key}.{path} = \"{text}\" of the node `{node}` is no address"),
@@ -91,13 +91,6 @@ fn addresses(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
                 *at,
                 format!("address.{path} = \"{text}\" of the node `{node}` has port 0, where nobody can find it"),
                 format!("write the port that leads there; listen.{path} may have port 0"),
-            );
-        }
-        if !spec.insecure && !is_loopback(&host) {
-            diagnostics.error(
-                *at,
-                format!("{key}.{path} = \"{text}\" of the node `{node}` is not on loopback, and nothing between nodes is encrypted yet"),
-                "write insecure = true at the top of the file if everything on that network may be trusted".to_owned(),
             );
         }
         if !listen && let Some(other) = taken.insert(text, address) {
@@ -114,19 +107,14 @@ fn addresses(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Host and port of `host:port` or `[v6]:port`.
-fn split_address(text: &str) -> Option<(String, u16)> {
+/// The port of `host:port` or `[v6]:port`.
+fn port_of(text: &str) -> Option<u16> {
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((format!("{}", address.ip()), address.port()));
+        return Some(address.port());
     }
     let (host, port) = text.rsplit_once(':')?;
     let fine = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-    let port = port.parse().ok()?;
-    fine.then(|| (host.to_owned(), port))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    port.parse().ok().filter(|_| fine)
 }
 
 fn hierarchy_nodes(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {

@@ -32,8 +32,11 @@ pub struct Spec {
     pub kits: String,
     /// The directory whose files are the secrets, each by its name.
     pub secrets: Option<String>,
-    /// Whether nodes may talk over more than loopback although nothing is encrypted yet.
-    pub insecure: bool,
+    /// The directory with what a node shows the others to be believed: needed as soon as there are several.
+    pub certificates: Option<String>,
+    /// Where in the file that stands.
+    #[serde(skip)]
+    pub certificates_at: Offset,
     /// How long the others wait for a node that left with its resources in service (O9).
     pub hold_time: Millis,
     /// What decides between nodes that cannot see each other (O12).

@@ -105,7 +105,10 @@ fn top(table: Table<'_, '_>, index: &mut Index) -> Spec {
         table.error(at, "`kits` is empty", "name the directory with the kits' .wasm files".to_owned());
     }
     let secrets = table.text("secrets", table.get("secrets"));
-    let insecure = table.flag("insecure");
+    let certificates = table.text("certificates", table.get("certificates"));
+    if let Some(("", at)) = certificates {
+        table.error(at, "`certificates` is empty", "name the directory with ca.pem, node.pem and node.key".to_owned());
+    }
     let hold_time = table.length("hold-time", Millis::from_mins(10), &HOLDS);
     let arbiter = silence::arbiter(&table, index);
     let self_fence = silence::self_fence(&table);
@@ -140,7 +143,8 @@ fn top(table: Table<'_, '_>, index: &mut Index) -> Spec {
         cluster: cluster.map_or("", |(name, _)| name).to_owned(),
         kits: kits.map_or("", |(directory, _)| directory).to_owned(),
         secrets: secrets.map(|(secrets, _)| secrets.to_owned()),
-        insecure,
+        certificates: certificates.map(|(certificates, _)| certificates.to_owned()),
+        certificates_at: certificates.map_or(0, |(_, at)| at),
         hold_time,
         arbiter,
         self_fence,

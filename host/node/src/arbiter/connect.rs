@@ -68,7 +68,11 @@ impl Place {
             }
             _ => return Err(wrong("it begins with neither http:// nor https://")),
         };
-        let port = authority.port_u16().unwrap_or(PORT);
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => PORT,
+            None => return Err(wrong("what follows the host is no port")),
+        };
         Ok(Self { endpoint: endpoint.to_owned(), authority, port, certificates })
     }
 

@@ -61,8 +61,8 @@ impl Etcd {
     pub(super) async fn answer(&self, request: ArbiterRequest, until: Instant) -> Answer {
         let answered = match request {
             ArbiterRequest::Renew => self.renew(until).await,
-            ArbiterRequest::Take { hierarchy, expected, record } => {
-                self.take(&hierarchy, expected, &record, until).await
+            ArbiterRequest::Take { hierarchy, expected, record, force } => {
+                self.take(&hierarchy, expected, &record, force, until).await
             }
             ArbiterRequest::Give { hierarchy, record } => self.give(&hierarchy, &record, until).await,
         };
@@ -117,6 +117,7 @@ impl Etcd {
         hierarchy: &HierarchyName,
         expected: u64,
         record: &OwnershipSummary,
+        force: bool,
         until: Instant,
     ) -> Result<Answer, AskError> {
         let (record_key, permit_key) = (self.keys.record(hierarchy), self.keys.permit(hierarchy));
@@ -127,7 +128,7 @@ impl Etcd {
         let mut again = true;
         loop {
             let look = self.look_at_all(until).await?;
-            let is_free = look.get(&permit_key).is_none() || look.is_ours(&permit_key, &self.me, lease);
+            let is_free = force || look.get(&permit_key).is_none() || look.is_ours(&permit_key, &self.me, lease);
             let is_expected = u64::try_from(look.mod_revision(&record_key)) == Ok(expected);
             let (look, done) = if is_free && is_expected {
                 let changes = vec![put(&record_key, &record, 0), put(&permit_key, &permit, lease)];

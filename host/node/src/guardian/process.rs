@@ -255,7 +255,14 @@ impl Process {
         let due = said(&ready[0]);
         let (comes, says): (bool, Vec<bool>) = (said(&ready[1]), ready[2..].iter().map(said).collect());
         if due {
-            // First things first: what is said now is heard in the next round.
+            // First things first: what is said now is heard in the next round. Read, so that it does not come again at
+            // once and for ever; only this reads it, so it cannot be gone already.
+            let _ = self.timer.wait();
+            if let Some(until) = self.until
+                && let Err(error) = self.set_timer(until)
+            {
+                log.say(&format!("the timer cannot be set: {error}"));
+            }
             return;
         }
         if comes {

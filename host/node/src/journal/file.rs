@@ -135,20 +135,31 @@ fn slot(sequence: u64, acknowledged: u64) -> [u8; SLOT_BYTES] {
     out
 }
 
-struct Reading {
-    state: State,
+pub(super) struct Reading {
+    pub(super) state: State,
     acknowledged: u64,
     sequence: u64,
 }
 
-struct Damage {
+pub(super) struct Damage {
     /// What the records before the damage give.
     state: State,
-    what: String,
+    pub(super) what: String,
+}
+
+/// The bytes of a journal with one acknowledged record.
+pub(super) fn bytes_of(payload: &[u8]) -> Vec<u8> {
+    let frame = frame(payload);
+    let mut bytes = vec![0; FRAMES as usize];
+    bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+    let at = SLOTS[1] as usize;
+    bytes[at..at + SLOT_BYTES].copy_from_slice(&slot(1, FRAMES + frame.len() as u64));
+    bytes.extend(frame);
+    bytes
 }
 
 /// What the bytes of a journal say.
-fn read(bytes: &[u8]) -> Result<Reading, Damage> {
+pub(super) fn read(bytes: &[u8]) -> Result<Reading, Damage> {
     let nothing = |what: &str| Damage { state: State::default(), what: what.to_owned() };
     if !bytes.starts_with(MAGIC) {
         return Err(nothing("it does not begin as a journal of this version does"));

@@ -22,6 +22,8 @@ mod writer;
 
 use std::path::PathBuf;
 
+use mainstay_core::state::State;
+
 pub use file::{JournalFile, Opened};
 pub use writer::{Journal, Told};
 
@@ -38,4 +40,18 @@ pub struct JournalError {
     pub doing: &'static str,
     /// Why not.
     pub source: std::io::Error,
+}
+
+/// What the bytes of a journal's file give.
+///
+/// # Errors
+/// When they are damaged, with what is.
+pub fn examine(bytes: &[u8]) -> Result<State, String> {
+    file::read(bytes).map(|reading| reading.state).map_err(|damage| damage.what)
+}
+
+/// The bytes of a journal's file with one acknowledged record, of this payload.
+#[must_use]
+pub fn file_of(payload: &[u8]) -> Vec<u8> {
+    file::bytes_of(payload)
 }

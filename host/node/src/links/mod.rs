@@ -1,14 +1,20 @@
 //! The comm paths: heartbeats as datagrams, messages over one session to each peer.
 //!
-//! Decides nothing about who is alive: that is the core's, from heartbeats alone. A session that breaks is made anew, on
-//! the comm path of the best priority that lets it through; of two nodes the one whose name comes first connects.
+//! Decides nothing about who is alive: that is the core's, from heartbeats alone. A session is TLS, and both ends have
+//! shown their certificates; heartbeats are sealed with keys of the session, so before the first session with a peer
+//! none is sent to it, and none of it is believed. A session that breaks is made anew, on the comm path of the best
+//! priority that lets it through; of two nodes the one whose name comes first connects.
 
-mod beats;
+pub mod beats;
+mod connect;
+pub mod dropped;
+pub mod keys;
 pub mod knock;
 mod session;
+mod tls;
 pub mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +27,11 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::certificates::Store;
 use crate::happening::Happening;
+use connect::Way;
+use dropped::Dropped;
+use keys::Keys;
 
 /// Messages to one peer that wait to be sent, at the most. A peer that does not take them for so long gets the newest
 /// state when it has a session again; the ones in between say nothing more.
@@ -29,17 +39,33 @@ const WAITING_MAX: usize = 256;
 /// Tries to find a port that is free for both TCP and UDP, when the system chooses.
 const PORT_TRIES_MAX: u32 = 50;
 
-/// Who this node is, for the others.
+/// Who this node is, for the others, and who they are.
 #[derive(Clone, Debug)]
-struct Me {
-    cluster: String,
-    name: NodeName,
+pub struct Me {
+    /// Of which cluster.
+    pub cluster: String,
+    /// Which node.
+    pub name: NodeName,
+    /// All others of the config.
+    pub peers: BTreeSet<NodeName>,
+}
+
+/// What everything that listens or connects stands on. Cheap to clone, but for the names.
+#[derive(Clone, Debug)]
+struct Ground {
+    me: Me,
+    certificates: Store,
+    keys: Arc<Keys>,
+    dropped: Dropped,
+    sessions: Sessions,
+    happenings: mpsc::Sender<Happening>,
 }
 
 /// One comm path as this node sees it.
 #[derive(Debug)]
 struct Path {
     name: PathName,
+    heartbeat_interval: Duration,
     udp: Arc<UdpSocket>,
     /// Where each peer is found on it, as the config says.
     peers: BTreeMap<NodeName, String>,
@@ -70,6 +96,7 @@ impl Sessions {
 pub struct Links {
     beats: beats::Beats,
     sessions: Sessions,
+    dropped: Dropped,
     listening: BTreeMap<PathName, SocketAddr>,
     _tasks: JoinSet<()>,
 }
@@ -84,22 +111,29 @@ pub struct ListenError {
 }
 
 impl Links {
-    /// Listens on every comm path, and connects to every peer, from now on.
+    /// Listens on every comm path, and connects to every peer, from now on. Without `certificates` there is nobody to
+    /// talk to, as in a cluster of one node, and nothing is listened to.
     ///
     /// # Errors
     /// When this node cannot listen on one of them.
-    pub async fn open(spec: &Spec, me: &NodeName, happenings: mpsc::Sender<Happening>) -> Result<Self, ListenError> {
+    pub async fn open(
+        spec: &Spec,
+        me: &NodeName,
+        certificates: Option<Store>,
+        happenings: mpsc::Sender<Happening>,
+    ) -> Result<Self, ListenError> {
         let mut tasks = JoinSet::new();
-        let identity = Me { cluster: spec.cluster.clone(), name: me.clone() };
-        let sessions = Sessions::default();
+        let peers = spec.nodes.keys().filter(|name| *name != me).cloned().collect();
+        let me = Me { cluster: spec.cluster.clone(), name: me.clone(), peers };
+        let (keys, dropped, sessions) = (Arc::new(Keys::new(me.clone())), Dropped::default(), Sessions::default());
         let mut paths: Vec<_> = spec.paths.iter().collect();
         paths.sort_by_key(|(_, path)| path.priority);
         let mut listening = BTreeMap::new();
         let mut opened = Vec::new();
-        let others = || spec.nodes.iter().filter(|(name, _)| *name != me);
-        for (name, _) in paths {
+        let mut accepting = Vec::new();
+        for (name, path) in paths.into_iter().filter(|_| certificates.is_some()) {
             let Some(address) =
-                spec.nodes.get(me).and_then(|node| node.listen.get(name).or_else(|| node.address.get(name)))
+                spec.nodes.get(&me.name).and_then(|node| node.listen.get(name).or_else(|| node.address.get(name)))
             else {
                 continue;
             };
@@ -111,20 +145,32 @@ impl Links {
             if let Ok(at) = tcp.local_addr() {
                 listening.insert(name.clone(), at);
             }
+            let others = spec.nodes.iter().filter(|(peer, _)| me.peers.contains(*peer));
             let peers =
-                others().filter_map(|(peer, node)| Some((peer.clone(), node.address.get(name)?.clone()))).collect();
-            opened.push(Path { name: name.clone(), udp: Arc::new(udp), peers });
-            tasks.spawn(session::accept(identity.clone(), name.clone(), tcp, sessions.clone(), happenings.clone()));
+                others.filter_map(|(peer, node)| Some((peer.clone(), node.address.get(name)?.clone()))).collect();
+            let heartbeat_interval = Duration::from_millis(path.heartbeat_interval.0);
+            opened.push(Path { name: name.clone(), heartbeat_interval, udp: Arc::new(udp), peers });
+            accepting.push((name.clone(), tcp));
         }
-        for path in &opened {
-            tasks.spawn(beats::listen(path.udp.clone(), happenings.clone()));
+        if let Some(certificates) = certificates {
+            let ground = Ground {
+                me,
+                certificates,
+                keys: keys.clone(),
+                dropped: dropped.clone(),
+                sessions: sessions.clone(),
+                happenings,
+            };
+            ground.begin(&opened, accepting, &mut tasks);
         }
-        for (peer, _) in others().filter(|(peer, _)| me < *peer) {
-            let ways =
-                opened.iter().filter_map(|path| Some((path.name.clone(), path.peers.get(peer)?.clone()))).collect();
-            tasks.spawn(session::connect(identity.clone(), peer.clone(), ways, sessions.clone(), happenings.clone()));
-        }
-        Ok(Self { beats: beats::Beats::new(opened, &mut tasks), sessions, listening, _tasks: tasks })
+        let beats = beats::Beats::new(opened, keys, &mut tasks);
+        Ok(Self { beats, sessions, dropped, listening, _tasks: tasks })
+    }
+
+    /// What came from outside and was dropped.
+    #[must_use]
+    pub fn dropped(&self) -> &Dropped {
+        &self.dropped
     }
 
     /// Where this node listens, really.
@@ -167,6 +213,27 @@ impl Links {
     }
 }
 
+impl Ground {
+    /// Begins to listen and to connect.
+    fn begin(&self, paths: &[Path], accepting: Vec<(PathName, TcpListener)>, tasks: &mut JoinSet<()>) {
+        for (path, listener) in accepting {
+            tasks.spawn(session::accept(self.clone(), path, listener));
+        }
+        for path in paths {
+            let inbox =
+                beats::Inbox::new(path.name.clone(), self.keys.clone(), self.dropped.clone(), self.happenings.clone());
+            tasks.spawn(beats::listen(path.udp.clone(), inbox));
+        }
+        for peer in self.me.peers.iter().filter(|peer| self.me.name < **peer) {
+            let ways = paths.iter().filter_map(|path| {
+                let address = path.peers.get(peer)?.clone();
+                Some(Way { path: path.name.clone(), address, heartbeat_interval: path.heartbeat_interval })
+            });
+            tasks.spawn(connect::keep(self.clone(), peer.clone(), ways.collect()));
+        }
+    }
+}
+
 /// Both sockets of a comm path on the same port, which is the system's choice if it is 0.
 async fn listen(address: &str) -> io::Result<(TcpListener, UdpSocket)> {
     let mut tries = 0;
@@ -185,3 +252,6 @@ async fn listen(address: &str) -> io::Result<(TcpListener, UdpSocket)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

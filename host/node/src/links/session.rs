@@ -1,6 +1,11 @@
-//! Sessions: one connection to each peer that carries messages in order, made anew when it breaks.
+//! Sessions: one connection to each peer that carries messages in order.
+//!
+//! Decides who is let in: a node of the config whose certificate says the same as it does. How a session begins: TLS,
+//! a [`Hello`] of the one that connected, one of the other, and the first one's word that it has come. Only then do both
+//! know that the other has the keys for heartbeats, and seal with them.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,16 +13,20 @@ use mainstay_core::names::{NodeName, PathName};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsStream;
 
+use super::dropped::Reason;
+use super::tls::{self, LinkError, Secured};
 use super::wire::{FRAME_BYTES_MAX, Frame, HELLO_BYTES_MAX, Hello, PROTOCOL, read, write};
-use super::{Me, Session, Sessions, WAITING_MAX};
+use super::{Ground, Session, WAITING_MAX};
 use crate::happening::Happening;
 
 /// What connecting and introducing oneself may take.
-const HELLO: Duration = Duration::from_secs(3);
+pub(super) const HELLO: Duration = Duration::from_secs(3);
 /// Between tries to connect: a peer that comes back is found soon.
-const AGAIN: Duration = Duration::from_millis(300);
+pub(super) const AGAIN: Duration = Duration::from_millis(300);
 /// A peer that does not acknowledge what is sent (TCP_USER_TIMEOUT in tcp(7)) or take it for so long is not reached on
 /// this path; there may be another.
 const SILENT: Duration = Duration::from_secs(8);
@@ -29,15 +38,9 @@ const STRANGERS_MAX: usize = 64;
 static COUNT: AtomicU64 = AtomicU64::new(1);
 
 /// Lets peers connect.
-pub(super) async fn accept(
-    me: Me,
-    path: PathName,
-    listener: TcpListener,
-    sessions: Sessions,
-    happenings: mpsc::Sender<Happening>,
-) {
-    let strangers = std::sync::Arc::new(tokio::sync::Semaphore::new(STRANGERS_MAX));
-    let mut tasks = tokio::task::JoinSet::new();
+pub(super) async fn accept(ground: Ground, path: PathName, listener: TcpListener) {
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let mut tasks = JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
         let (stream, from) = match listener.accept().await {
@@ -49,147 +52,162 @@ pub(super) async fn accept(
                 continue;
             }
         };
+        let turned_away = |reason, why: &dyn std::fmt::Display| {
+            ground.dropped.drop(reason, || format!("comm path {path}: {from} is turned away: {why}"));
+        };
         let Ok(stranger) = strangers.clone().try_acquire_owned() else {
-            tracing::warn!("comm path {path}: {from} is turned away, too many connections have not said who they are");
+            turned_away(Reason::Unauthenticated, &"too many connections have not said who they are");
             continue;
         };
-        let (me, path, sessions, happenings) = (me.clone(), path.clone(), sessions.clone(), happenings.clone());
+        let (ground, path) = (ground.clone(), path.clone());
         tasks.spawn(async move {
-            let mut stream = stream;
-            let met = tokio::time::timeout(HELLO, welcome(&me, &path, &mut stream)).await;
+            let met = tokio::time::timeout(HELLO, welcome(&ground, &path, stream)).await;
             drop(stranger);
-            match met {
-                Ok(Ok(peer)) => serve(peer, stream, &sessions, &happenings).await,
-                Ok(Err(error)) => tracing::warn!("comm path {path}: {from} is turned away: {error}"),
-                Err(_) => {
-                    tracing::warn!("comm path {path}: {from} has not said who it is within {} s", HELLO.as_secs())
+            let error = match met {
+                Ok(Ok((peer, stream))) => {
+                    let (going_on, over) = watch::channel(());
+                    serve(&ground, peer, stream, going_on, over).await;
+                    return;
                 }
-            }
+                Ok(Err(error)) => error,
+                Err(_) => LinkError::Stranger(HELLO.as_secs_f32()),
+            };
+            let Some((reason, why)) = error.blame() else {
+                // It has gone, or this node has nothing to show, which is said elsewhere.
+                return tracing::debug!("comm path {path}: {from} is turned away: {error}");
+            };
+            ground.dropped.drop(reason, || format!("comm path {path}: {from} is turned away: {why}"));
         });
     }
 }
 
-/// Connects to a peer again and again, on the comm path of the best priority that lets it through.
-pub(super) async fn connect(
-    me: Me,
-    peer: NodeName,
-    ways: Vec<(PathName, String)>,
-    sessions: Sessions,
-    happenings: mpsc::Sender<Happening>,
-) {
-    loop {
-        for (path, address) in &ways {
-            match tokio::time::timeout(HELLO, introduce(&me, &peer, path, address)).await {
-                Ok(Ok(stream)) => {
-                    serve(peer.clone(), stream, &sessions, &happenings).await;
-                    break;
-                }
-                Ok(Err(error)) => tracing::debug!("comm path {path}: no session with {peer} at {address}: {error}"),
-                Err(_) => tracing::debug!("comm path {path}: no session with {peer} at {address}: no answer"),
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-async fn introduce(me: &Me, peer: &NodeName, path: &PathName, address: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    let hello = Hello {
-        protocol: PROTOCOL,
-        cluster: me.cluster.clone(),
-        from: me.name.clone(),
-        to: peer.clone(),
-        path: path.clone(),
-    };
-    write(&mut stream, &Frame::Hello(hello)).await?;
-    match read(&mut stream, HELLO_BYTES_MAX).await? {
-        Frame::Hello(hello) if hello.from == *peer && hello.cluster == me.cluster => Ok(stream),
-        Frame::Hello(hello) => {
-            Err(io::Error::other(format!("there is {} of the cluster {}", hello.from, hello.cluster)))
-        }
-        Frame::Bye(why) => Err(io::Error::other(format!("it says: {why}"))),
-        Frame::Message(_) => Err(io::Error::other("it has not said who it is")),
-    }
-}
-
 /// Hears who connects, and says who is here.
-async fn welcome(me: &Me, path: &PathName, stream: &mut TcpStream) -> io::Result<NodeName> {
-    let hello = match read(stream, HELLO_BYTES_MAX).await? {
-        Frame::Hello(hello) => hello,
-        Frame::Bye(_) | Frame::Message(_) => return Err(io::Error::other("it has not said who it is")),
-    };
+async fn welcome(
+    ground: &Ground,
+    path: &PathName,
+    stream: TcpStream,
+) -> Result<(NodeName, TlsStream<TcpStream>), LinkError> {
+    let me = &ground.me;
+    prepare(&stream)?;
+    let Secured { mut stream, peer, keys } = tls::accept(&ground.certificates, stream).await?;
+    let Frame::Hello(hello) = read(&mut stream, HELLO_BYTES_MAX).await? else { return Err(LinkError::NoHello) };
     let refuse = if hello.protocol != PROTOCOL {
         Some(format!("it speaks version {} of the protocol between nodes, and this node {PROTOCOL}", hello.protocol))
     } else if hello.cluster != me.cluster {
         Some(format!("it belongs to the cluster {}, and this node to {}", hello.cluster, me.cluster))
+    } else if hello.from != peer {
+        Some(format!("it says that it is {}, and its certificate is that of {peer}", hello.from))
     } else if hello.to != me.name {
         Some(format!("it looks for {}, and this is {}: is an address in the config wrong?", hello.to, me.name))
     } else if hello.from == me.name {
         Some(format!("it says that it is {}, as this node is", me.name))
+    } else if !me.peers.contains(&peer) {
+        Some(format!("it is {peer}, and the config of {} has no such node", me.name))
     } else {
         None
     };
     if let Some(why) = refuse {
         // Whether it hears why makes no difference here.
-        let _ = write(stream, &Frame::Bye(why.clone())).await;
-        return Err(io::Error::other(why));
+        let _ = write(&mut stream, &Frame::Bye(why.clone())).await;
+        let _ = stream.shutdown().await;
+        return Err(LinkError::Foreign(why));
     }
-    let answer = Hello {
-        protocol: PROTOCOL,
-        cluster: me.cluster.clone(),
-        from: me.name.clone(),
-        to: hello.from.clone(),
-        path: path.clone(),
-    };
-    write(stream, &Frame::Hello(answer)).await?;
-    Ok(hello.from)
+    let id = keys.id();
+    ground.keys.expect(&peer, keys);
+    write(&mut stream, &Frame::Hello(hello_to(ground, &peer, path))).await?;
+    let Frame::Agreed = read(&mut stream, HELLO_BYTES_MAX).await? else { return Err(LinkError::NoHello) };
+    ground.keys.settle(&peer, id);
+    Ok((peer, stream))
 }
 
-/// Carries messages both ways until the connection breaks or another one takes its place.
-async fn serve(peer: NodeName, stream: TcpStream, sessions: &Sessions, happenings: &mpsc::Sender<Happening>) {
-    if let Err(error) = prepare(&stream) {
-        tracing::warn!("session with {peer}: {error}");
-        return;
+/// Says who is here to a peer that was connected to, and hears who it is.
+pub(super) async fn introduce(
+    ground: &Ground,
+    path: &PathName,
+    secured: Secured,
+) -> Result<TlsStream<TcpStream>, LinkError> {
+    let Secured { mut stream, peer, keys } = secured;
+    let id = keys.id();
+    // Before it can have them: it may seal with them as soon as it has heard the last word.
+    ground.keys.expect(&peer, keys);
+    write(&mut stream, &Frame::Hello(hello_to(ground, &peer, path))).await?;
+    match read(&mut stream, HELLO_BYTES_MAX).await? {
+        Frame::Hello(hello) if hello.from == peer && hello.cluster == ground.me.cluster => {}
+        Frame::Hello(hello) => {
+            return Err(LinkError::Foreign(format!("there is {} of the cluster {}", hello.from, hello.cluster)));
+        }
+        Frame::Bye(why) => return Err(LinkError::Refused(why)),
+        Frame::Agreed | Frame::Message(_) => return Err(LinkError::NoHello),
     }
+    ground.keys.settle(&peer, id);
+    write(&mut stream, &Frame::Agreed).await?;
+    Ok(stream)
+}
+
+fn hello_to(ground: &Ground, peer: &NodeName, path: &PathName) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        cluster: ground.me.cluster.clone(),
+        from: ground.me.name.clone(),
+        to: peer.clone(),
+        path: path.clone(),
+    }
+}
+
+/// Carries messages both ways until the connection breaks or another one takes its place. `going_on` is held until the
+/// end.
+pub(super) async fn serve(
+    ground: &Ground,
+    peer: NodeName,
+    stream: TlsStream<TcpStream>,
+    going_on: watch::Sender<()>,
+    over: watch::Receiver<()>,
+) {
+    let Ground { sessions, happenings, .. } = ground;
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let (queue, mut waiting) = mpsc::channel(WAITING_MAX);
-    // Dropped at the end of this function.
-    let (_going_on, over) = watch::channel(());
     // A newer session takes the place of an older: its end may not have been noticed here yet.
     sessions.with(|sessions| sessions.insert(peer.clone(), Session { number, queue, over }));
     if happenings.send(Happening::SessionUp(peer.clone(), number)).await.is_err() {
         return;
     }
-    let (mut reading, mut writing) = stream.into_split();
-    let ended = tokio::select! {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let ended: LinkError = tokio::select! {
         ended = async {
             while let Some(message) = waiting.recv().await {
                 match tokio::time::timeout(SILENT, write(&mut writing, &Frame::Message(Box::new(message)))).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => return error,
-                    Err(_) => return io::ErrorKind::TimedOut.into(),
+                    Ok(Err(error)) => return error.into(),
+                    Err(_) => return LinkError::NoAnswer(SILENT.as_secs_f32()),
                 }
             }
-            io::Error::other("another session takes its place")
+            LinkError::Replaced
         } => ended,
         ended = async {
             loop {
                 match read::<Frame>(&mut reading, FRAME_BYTES_MAX).await {
                     Ok(Frame::Message(message)) => {
                         if happenings.send(Happening::Message(peer.clone(), number, *message)).await.is_err() {
-                            return io::Error::other("this daemon stops");
+                            return LinkError::Stopping;
                         }
                     }
-                    Ok(Frame::Bye(why)) => return io::Error::other(format!("it says: {why}")),
-                    Ok(Frame::Hello(_)) => return io::Error::other("it introduces itself twice"),
-                    Err(error) => return error,
+                    Ok(Frame::Bye(why)) => return LinkError::Refused(why),
+                    Ok(Frame::Hello(_) | Frame::Agreed) => {
+                        return LinkError::Foreign(format!("{peer} introduces itself twice"));
+                    }
+                    Err(error) => return error.into(),
                 }
             }
         } => ended,
     };
-    tracing::debug!("session with {peer} ends: {ended}");
-    // Whoever is at the other end learns of it at once, if it still can.
-    let _ = writing.shutdown().await;
+    match ended.blame() {
+        Some((reason, why)) => {
+            ground.dropped.drop(reason, || format!("the session with {peer} ends: {why}"));
+        }
+        None => tracing::debug!("session with {peer} ends: {ended}"),
+    }
+    // Whoever is at the other end learns of it at once, if it still can. A peer that takes nothing is not waited for.
+    let _ = tokio::time::timeout(GOODBYE, writing.shutdown()).await;
     sessions.with(|sessions| {
         if sessions.get(&peer).is_some_and(|newest| newest.number == number) {
             sessions.remove(&peer);
@@ -199,9 +217,11 @@ async fn serve(peer: NodeName, stream: TcpStream, sessions: &Sessions, happening
     let _ = happenings.send(Happening::SessionLost(peer, number)).await;
     // To close a connection with something unread in it would take from the other end what it has not read yet.
     let _ = tokio::time::timeout(GOODBYE, tokio::io::copy(&mut reading, &mut tokio::io::sink())).await;
+    drop(going_on);
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Sets up a connection that was just made.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_user_timeout(Some(SILENT))
 }

@@ -1,11 +1,12 @@
-//! What goes over the links: datagrams for heartbeats, frames for messages.
+//! What goes over a session: frames.
 //!
-//! A frame is its length (u32, big endian) and JSON. A session begins with one [`Hello`] from each side. Everything that
-//! comes in is bounded, and what cannot be understood ends the session with a word that says what it was.
+//! A frame is its length (u32, big endian) and JSON. A session begins with one [`Hello`] from each side, and a word of
+//! the one that connected that it has heard the other. Everything that comes in is bounded, and what cannot be
+//! understood ends the session with a word that says what it was. (Datagrams are those of [`super::keys`].)
 
 use std::io;
 
-use mainstay_core::message::{Heartbeat, PeerMessage};
+use mainstay_core::message::PeerMessage;
 use mainstay_core::names::{NodeName, PathName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,6 @@ pub const PROTOCOL: u32 = 1;
 pub const FRAME_BYTES_MAX: usize = 32 << 20;
 /// The longest Hello, in bytes: before it is known who speaks, little is listened to.
 pub const HELLO_BYTES_MAX: usize = 4 << 10;
-/// The longest datagram, in bytes: it fits into one packet everywhere.
-pub const DATAGRAM_BYTES_MAX: usize = 1200;
-/// So that a stray datagram is not taken for a heartbeat.
-const DATAGRAM_MAGIC: &[u8] = b"mainstay-beat-1\n";
 
 /// Who speaks, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +40,8 @@ pub struct Hello {
 pub enum Frame {
     /// The first in each direction.
     Hello(Hello),
+    /// The second of the one that connected: the other's Hello has come, and the session begins.
+    Agreed,
     /// The last: why the session ends.
     Bye(String),
     /// All others.
@@ -64,46 +63,49 @@ pub async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io:
     stream.write_all(&bytes).await
 }
 
+/// Why what came is no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// It would be too long.
+    #[error("it claims a frame of {claimed} bytes, and at most {most} are listened to")]
+    TooLong {
+        /// What it claims.
+        claimed: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// It is none of this version.
+    #[error("it does not speak as a mainstay node of this version: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// There is more to come, or was.
+    #[error("it ends in the middle of a frame, or the connection does: {0}")]
+    Connection(#[from] io::Error),
+}
+
 /// Reads a frame of at most `bytes_max`.
 ///
 /// # Errors
 /// When the connection is gone, or what comes is not a frame.
-pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin), bytes_max: usize) -> io::Result<T> {
-    let length = stream.read_u32().await? as usize;
-    if length > bytes_max {
-        return Err(io::Error::other(format!(
-            "it claims a frame of {length} bytes, and at most {bytes_max} are listened to"
-        )));
+pub async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> Result<T, FrameError> {
+    let claimed = stream.read_u32().await? as usize;
+    if claimed > bytes_max {
+        return Err(FrameError::TooLong { claimed, most: bytes_max });
     }
     // Grows with what really comes, not with what is claimed.
     let mut payload = Vec::new();
-    let got = stream.take(length as u64).read_to_end(&mut payload).await?;
-    if got < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    let got = stream.take(claimed as u64).read_to_end(&mut payload).await?;
+    if got < claimed {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    serde_json::from_slice(&payload)
-        .map_err(|error| io::Error::other(format!("it does not speak as a mainstay node of this version: {error}")))
-}
-
-/// A heartbeat as a datagram.
-#[must_use]
-pub fn datagram(heartbeat: &Heartbeat) -> Vec<u8> {
-    let mut bytes = DATAGRAM_MAGIC.to_vec();
-    // A heartbeat is names and a number: it can always be written.
-    bytes.extend(serde_json::to_vec(heartbeat).unwrap_or_default());
-    bytes
-}
-
-/// A datagram as a heartbeat, if it is one.
-#[must_use]
-pub fn heartbeat(datagram: &[u8]) -> Option<Heartbeat> {
-    serde_json::from_slice(datagram.strip_prefix(DATAGRAM_MAGIC)?).ok()
+    Ok(serde_json::from_slice(&payload)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn hello() -> Hello {
         Hello { protocol: PROTOCOL, cluster: "c".into(), from: "a".into(), to: "b".into(), path: "lan".into() }
@@ -121,31 +123,8 @@ mod tests {
         let long = [0xff; 8];
         assert!(read::<Frame>(&mut long.as_slice(), 100).await.unwrap_err().to_string().contains("at most 100"));
         let short = [0, 0, 0, 9, b'"'];
-        assert_eq!(read::<Frame>(&mut short.as_slice(), 100).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(matches!(read::<Frame>(&mut short.as_slice(), 100).await, Err(FrameError::Connection(_))));
         let garbage = [0, 0, 0, 2, b'{', b'}'];
         assert!(read::<Frame>(&mut garbage.as_slice(), 100).await.unwrap_err().to_string().contains("does not speak"));
-    }
-
-    #[test]
-    fn heartbeats_fit_into_a_packet_whatever_the_names() {
-        let name = "x".repeat(mainstay_core::names::NAME_BYTES_MAX);
-        let beat = Heartbeat {
-            cluster: name.clone(),
-            from: name.as_str().into(),
-            to: name.as_str().into(),
-            path: name.as_str().into(),
-            incarnation: u64::MAX,
-            asks: true,
-        };
-        let bytes = datagram(&beat);
-        assert!(bytes.len() <= DATAGRAM_BYTES_MAX);
-        assert_eq!(heartbeat(&bytes), Some(beat));
-    }
-
-    proptest! {
-        #[test]
-        fn stray_datagrams_are_no_heartbeats(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(heartbeat(&bytes), None);
-        }
     }
 }

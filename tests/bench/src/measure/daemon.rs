@@ -138,7 +138,7 @@ fn between(before: &Counts, then: &Counts) -> Result<Counts, Trouble> {
         checks_begun: then.checks_begun.saturating_sub(before.checks_begun),
         calls_ended: then.calls_ended.saturating_sub(before.calls_ended),
         check_lateness_ms: then.check_lateness_ms.iter().map(|(most, count)| (*most, count - known(*most))).collect(),
-        check_lateness_ms_max: then.check_lateness_ms_max,
+        ..then.clone()
     };
     let counted: u64 = counts.check_lateness_ms.iter().map(|(_, count)| count).sum();
     if counted == counts.checks_begun {
@@ -179,6 +179,7 @@ mod tests {
             calls_ended: begun,
             check_lateness_ms: [5, 50, u64::MAX].into_iter().zip(buckets).collect(),
             check_lateness_ms_max: 700,
+            ..Counts::default()
         };
         let late = |before, then| between(&before, &then).map(|counts| late_p99_ms(&counts));
         assert_eq!(late(counts(10, [0, 0, 10]), counts(110, [99, 1, 10])).unwrap(), 5.0);

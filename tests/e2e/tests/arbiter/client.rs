@@ -26,7 +26,7 @@ pub(crate) fn spec(endpoints: Vec<String>, lease: Millis) -> ArbiterSpec {
         certificates: None,
         lease,
         renew_interval: Millis(500),
-        request_timeout: Millis(u64::try_from(REQUEST_TIMEOUT.as_millis()).unwrap()),
+        request_timeout: Millis(REQUEST_TIMEOUT.as_secs() * 1000),
         tries: 2,
     }
 }
@@ -58,7 +58,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(name: &str, spec: &ArbiterSpec) -> Self {
         let (sender, happenings) = mpsc::channel(1000);
-        let arbiter = Arbiter::start(spec, "lab", &name.into(), sender).unwrap();
+        let arbiter = Arbiter::start(spec, "lab", &name.into(), sender).unwrap_or_else(|error| panic!("{error}"));
         Self { name: name.to_owned(), arbiter, happenings, asked: 0, changes: Vec::new() }
     }
 
@@ -98,7 +98,7 @@ impl Client {
         async move {
             match asked.await {
                 ArbiterAnswer::Renewed { lease, view } => (lease, view),
-                other => panic!("{other:?}"),
+                other @ (ArbiterAnswer::Done { .. } | ArbiterAnswer::Failed(_)) => panic!("{other:?}"),
             }
         }
     }
@@ -118,7 +118,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn take(&mut self, expected: u64, epoch: u64) -> impl Future<Output = (bool, ArbiterView)> {
         let record = record(&self.name, epoch, StandingKind::Held);
-        let asked = self.ask(ArbiterRequest::Take { hierarchy: HIERARCHY.into(), expected, record });
+        let asked = self.ask(ArbiterRequest::Take { hierarchy: HIERARCHY.into(), expected, record, force: false });
         async move { done(asked.await) }
     }
 
@@ -151,7 +151,7 @@ impl Client {
 fn done(answer: ArbiterAnswer) -> (bool, ArbiterView) {
     match answer {
         ArbiterAnswer::Done { done, view } => (done, view),
-        other => panic!("{other:?}"),
+        other @ (ArbiterAnswer::Renewed { .. } | ArbiterAnswer::Failed(_)) => panic!("{other:?}"),
     }
 }
 

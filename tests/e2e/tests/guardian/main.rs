@@ -1,5 +1,6 @@
-//! The guardian, as real processes: whatever becomes of the daemon, the node is fenced in time, and only then.
+//! Fencing, with real processes. The guardian: whatever becomes of the daemon, the node is fenced in time, and only then.
 
+mod fence;
 mod stage;
 
 use std::time::{Duration, Instant, SystemTime};
@@ -29,8 +30,9 @@ fn be_a_daemon() {
 
 /// How much later than `due` it was, in ms; a file's time stamp may be 4 ms old.
 fn late_ms(fenced: SystemTime, due: SystemTime) -> i128 {
-    let ns =
-        |time: SystemTime| i128::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let ns = |time: SystemTime| {
+        i128::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(i128::MAX)
+    };
     (ns(fenced) - ns(due)) / 1_000_000
 }
 
@@ -44,6 +46,12 @@ fn a_daemon_that_is_killed_or_stopped_is_fenced_in_time() {
         let fenced = stage.wait_until_fenced();
         assert!(late_ms(fenced, began) >= 1_496, "{signal:?}: not before it is due\n{}", stage.log());
         assert_eq!(stage.fenced(), ["fenced a of lab"]);
+        if signal == Signal::SIGSTOP {
+            // Its daemon is there, so it stays; and waits without using up a processor that it has before all others.
+            let before = stage.guardian_cpu_ticks();
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(stage.guardian_cpu_ticks() <= before + 5, "it does not rest");
+        }
         if signal == Signal::SIGKILL {
             stage.wait_until_no_guardian();
             assert_eq!(stage.fenced().len(), 1, "once");
@@ -80,9 +88,14 @@ fn it_acts_within_milliseconds_also_on_a_busy_machine() {
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|threads| {
         for _ in 0..4 * std::thread::available_parallelism().unwrap().get() {
-            threads.spawn(|| while !stop.load(std::sync::atomic::Ordering::Relaxed) {});
+            threads.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
         }
         let mut late = Vec::new();
+        let mut may_go_first = true;
         for _ in 0..10 {
             let stage = Stage::new();
             let mut daemon = stage.daemon();
@@ -92,10 +105,14 @@ fn it_acts_within_milliseconds_also_on_a_busy_machine() {
             let log = stage.log();
             let line = log.lines().find(|line| line.contains("after it was due")).unwrap();
             println!("{}", line.rsplit_once(": ").unwrap().1);
+            may_go_first &= !log.contains("no realtime priority");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         println!("the command has run, in ms after it was due: {late:?}");
         assert!(late.iter().all(|late| *late >= -4), "{late:?}");
+        if may_go_first {
+            assert!(late.iter().all(|late| *late <= 50), "{late:?}");
+        }
     });
 }
 

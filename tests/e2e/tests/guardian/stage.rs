@@ -19,6 +19,13 @@ use tokio::sync::mpsc;
 /// Names the folder of the stage to a process that is to be a daemon.
 pub(crate) const BE_DAEMON: &str = "MAINSTAY_TEST_BE_DAEMON";
 
+/// Names the program to it: it need not ask cargo again.
+const PROGRAM: &str = "MAINSTAY_TEST_PROGRAM";
+
+fn program() -> PathBuf {
+    std::env::var_os(PROGRAM).map_or_else(|| binary("mainstay"), PathBuf::from)
+}
+
 /// See the file.
 pub(crate) struct Stage {
     pub(crate) folder: TempDir,
@@ -36,7 +43,7 @@ impl Stage {
         let folder = TempDir::new();
         folder.folder("state");
         let path = folder.write("fence", script);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("it was just written");
         Self { folder }
     }
 
@@ -52,7 +59,8 @@ impl Stage {
     #[track_caller]
     pub(crate) fn wait_until_fenced(&self) -> SystemTime {
         wait_until(WAIT_LIMIT, "the node to be fenced", || !self.fenced().is_empty());
-        fs::metadata(self.folder.join("fenced")).unwrap().modified().unwrap()
+        let trace = fs::metadata(self.folder.join("fenced"));
+        trace.and_then(|trace| trace.modified()).expect("it is there")
     }
 
     pub(crate) fn log(&self) -> String {
@@ -63,14 +71,14 @@ impl Stage {
     pub(crate) fn guardians(&self) -> Vec<i32> {
         let state = self.state().display().to_string();
         let all: Vec<(i32, i32)> = fs::read_dir("/proc")
-            .unwrap()
+            .expect("/proc is there")
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
             .filter_map(|pid| {
                 let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
                 let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
                 let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
                 let is_it = line.split('\0').collect::<Vec<_>>().ends_with(&["guardian", &state, ""]);
-                (is_it && fields[0] != "Z").then(|| (pid, fields[1].parse().unwrap()))
+                (is_it && fields[0] != "Z").then(|| (pid, fields[1].parse().expect("a number")))
             })
             .collect();
         all.iter().filter(|(_, parent)| !all.iter().any(|(pid, _)| pid == parent)).map(|(pid, _)| *pid).collect()
@@ -84,9 +92,16 @@ impl Stage {
         all[0]
     }
 
+    /// The processor time it has used, in ticks of 10 ms (fields 14 and 15 of proc_pid_stat(5)).
+    pub(crate) fn guardian_cpu_ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.guardian())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     #[track_caller]
     pub(crate) fn signal_guardian(&self, signal: Signal) {
-        nix::sys::signal::kill(Pid::from_raw(self.guardian()), signal).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(self.guardian()), signal).expect("it runs");
     }
 
     #[track_caller]
@@ -100,10 +115,11 @@ impl Stage {
 
     /// A daemon in a process of its own, which arms the guardian for so long and then does nothing any more.
     pub(crate) fn daemon_process(&self, armed_ms: u64) -> Guard {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
         command.args(["--exact", "be_a_daemon", "--nocapture"]);
+        command.env(PROGRAM, program());
         command.env(BE_DAEMON, format!("{armed_ms} {}", self.folder.path().display()));
-        let mut process = Guard::start("a daemon", &mut command).unwrap();
+        let mut process = Guard::start("a daemon", &mut command).unwrap_or_else(|error| panic!("{error}"));
         process.wait_for_line(WAIT_LIMIT, "ARMED");
         process
     }
@@ -123,15 +139,16 @@ impl Daemon {
     }
 
     pub(crate) fn fenced_by(folder: &Path, by: SelfFence) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("threads");
         let (sender, happenings) = mpsc::channel(100);
         let spec = SelfFenceSpec { by, takes: Millis(500) };
-        let exe = GuardianExe::binary(binary("mainstay"));
+        let exe = GuardianExe::binary(program());
         let guardian = {
             let _on = runtime.enter();
             Guardian::start(exe, &folder.join("state"), &spec, &"a".into(), "lab", sender)
         };
-        Self { runtime: Some(runtime), guardian, clock: Clock::start().unwrap(), happenings }
+        Self { runtime: Some(runtime), guardian, clock: Clock::start().expect("Linux has it"), happenings }
     }
 
     /// What it hears next of its guardian.

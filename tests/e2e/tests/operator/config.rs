@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use mainstay_test_e2e::node::{put_file, put_kit};
 use mainstay_test_e2e::{Said, mainstay};
-use mainstay_test_support::TempDir;
+use mainstay_test_support::{Authority, TempDir, binary};
 
 /// A folder with everything that a case may name.
 fn place() -> TempDir {
@@ -32,6 +32,7 @@ fn place() -> TempDir {
         dir.script(program, "true");
     }
     dir.write("programs/plain", "");
+    Authority::new(&binary("mainstay"), "shop").node("a", &dir.join("tls"));
     dir.folder("secrets");
     for secret in ["key", "open"] {
         dir.write(format!("secrets/{secret}"), "c2VjcmV0\n");
@@ -206,13 +207,13 @@ fn what_cannot_be_read_is_told() {
 #[test]
 fn the_check_of_one_node() {
     let dir = place();
-    let config = "cluster = \"c\"\nkits = \"one-kit\"\n[path.lan]\n[node.a]\naddress.lan = \"127.0.0.1:1\"\n[node.b]\naddress.lan = \"127.0.0.1:2\"\n\
+    let config = "cluster = \"shop\"\nkits = \"one-kit\"\ncertificates = \"tls\"\n[path.lan]\n[node.a]\naddress.lan = \"127.0.0.1:1\"\n[node.b]\naddress.lan = \"127.0.0.1:2\"\n\
                   [hierarchy.h]\nnodes = [\"a\", \"b\"]\n[hierarchy.h.resource.r]\nkit = \"null\"\nparams-on.b = { colour = \"red\" }\n";
     let config = dir.write("c.toml", config);
     check(&config, &["--node", "a"]).ok();
     for args in [&["--node", "b"][..], &[]] {
         let said = check(&config, args);
-        assert!(said.code == Some(1) && said.out.contains("c.toml:12:") && said.out.contains("`r` on b"), "{said:#?}");
+        assert!(said.code == Some(1) && said.out.contains("c.toml:13:") && said.out.contains("`r` on b"), "{said:#?}");
     }
     let said = check(&config, &["--node", "c"]);
     assert!(said.code == Some(1) && said.out.contains("error: the config has no node `c`"), "{said:#?}");
@@ -224,7 +225,7 @@ fn which_node_it_is() {
     let dir = place();
     let config = dir.write(
         "c.toml",
-        "cluster = \"c\"\nkits = \"one-kit\"\n[node.a]\n[node.b]\n[path.lan]\n"
+        "cluster = \"c\"\nkits = \"one-kit\"\ncertificates = \"tls\"\n[node.a]\n[node.b]\n[path.lan]\n"
             .replace("[node.b]\n", "address.lan = \"127.0.0.1:1\"\n[node.b]\naddress.lan = \"127.0.0.1:2\"\n"),
     );
     let run = |more: &[&str]| {

@@ -36,7 +36,7 @@ fn openings(noise: &mut Noise) -> Vec<Vec<u8>> {
         [&(32u32 << 20).to_be_bytes()[..], b"{"].concat(),
         0u32.to_be_bytes().to_vec(),
         [&0xffff_ffff_u32.to_le_bytes()[..], b"{}"].concat(),
-        b"mainstay-beat-1\n".to_vec(),
+        b"mainstay-beat-2\n".to_vec(),
         b"{\"protocol\":1,\"cluster\":\"e2e\",\"from\":\"a\",\"to\":\"b\"}".to_vec(),
     ];
     all.extend([1, 3, 4, 5, 100, 4096, 65_536].map(|count| noise.bytes(count)));
@@ -64,7 +64,7 @@ fn garbage_on_the_comm_path_harms_nobody() {
         for opening in openings(&mut noise) {
             let _ = udp.send_to(&opening[..opening.len().min(60_000)], at);
             // As if it were one of ours, cut off or with something behind it.
-            let mut beat = b"mainstay-beat-1\n".to_vec();
+            let mut beat = b"mainstay-beat-2\n".to_vec();
             beat.extend(noise.bytes(round * 7));
             let _ = udp.send_to(&beat, at);
         }

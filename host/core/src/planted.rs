@@ -1,0 +1,71 @@
+//! Bugs that are planted on purpose, each spoiling one decision, to see that the simulation finds it (`just sim-bugs`).
+//!
+//! None can be planted but with the cargo feature `planted-bugs`, which is off in everything that is delivered: without it
+//! [`is`] is never true, and the compiler drops what it guards. To add one: a line here, and the decision it spoils; then
+//! how soon it is to be found, in `tests/sim/src/bugs.rs`.
+
+#[cfg(feature = "planted-bugs")]
+use core::sync::atomic::{AtomicU8, Ordering};
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident $word:literal;)*) => {
+        /// What can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug { $($(#[$doc])* $name,)* }
+
+        impl Bug {
+            /// All of them, by their names.
+            pub const ALL: &[(Self, &str)] = &[$((Self::$name, $word),)*];
+        }
+    };
+}
+
+bugs! {
+    /// O2, O23: calls of kits do not wait for what they rest on.
+    CallsBeforeRecords "calls-before-records";
+    /// O2: what is said to peers does not wait for what it rests on.
+    TellsBeforeRecords "tells-before-records";
+    /// O3: a daemon that starts needs no proof.
+    NoProofAtStart "no-proof-at-start";
+    /// O18: an offer is taken although it may be old.
+    TakesAnyOffer "takes-any-offer";
+    /// O18: an offer is taken back because its receiver is silent.
+    TakesBackFromSilent "takes-back-from-silent";
+    /// O19: what could not be removed counts as removed.
+    RemoveMayFail "remove-may-fail";
+    /// O1: whoever holds a lower claim keeps what it has.
+    StaleOwnerStays "stale-owner-stays";
+    /// O7: a machine whose kernel answers is taken for dead.
+    HangsIsDead "hangs-is-dead";
+    /// O8, O11: comm paths that fell silent one after the other are as good as all at once.
+    JeopardyIgnored "jeopardy-ignored";
+    /// O15: a fence that failed is proof.
+    FenceAlwaysProves "fence-always-proves";
+    /// O13: a permit counts from when its renewal was answered.
+    PermitFromAnswer "permit-from-answer";
+    /// O12: a promise not to claim is not kept.
+    PromiseNotKept "promise-not-kept";
+    /// O13: the guardian is not told of a permit's end.
+    GuardianNotTold "guardian-not-told";
+}
+
+#[cfg(feature = "planted-bugs")]
+static PLANTED: AtomicU8 = AtomicU8::new(u8::MAX);
+
+/// From now on this one is in every node of this process; none: no bug is.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.store(bug.map_or(u8::MAX, |bug| bug as u8), Ordering::Relaxed);
+}
+
+/// Whether it is planted.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn is(bug: Bug) -> bool {
+    PLANTED.load(Ordering::Relaxed) == bug as u8
+}
+
+/// Nothing is.
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) const fn is(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,24 @@
+//! Bugs that are planted in the core, one after the other (`mainstay_core::planted`): the simulation has to find every one
+//! of them within so many seeds. What it would not find it does not test.
+
+use mainstay_core::planted::Bug;
+
+/// Within how many seeds, from 0, a bug has to be found.
+#[must_use]
+pub const fn seeds(bug: Bug) -> u64 {
+    match bug {
+        Bug::CallsBeforeRecords => 100,
+        Bug::TellsBeforeRecords => 100,
+        Bug::NoProofAtStart => 200,
+        Bug::TakesAnyOffer => 5_000,
+        Bug::TakesBackFromSilent => 1_000,
+        Bug::RemoveMayFail => 1_000,
+        Bug::StaleOwnerStays => 1_000,
+        Bug::HangsIsDead => 1_000,
+        Bug::JeopardyIgnored => 1_000,
+        Bug::FenceAlwaysProves => 1_000,
+        Bug::PermitFromAnswer => 10_000,
+        Bug::PromiseNotKept => 10_000,
+        Bug::GuardianNotTold => 1_000,
+    }
+}

@@ -1,0 +1,79 @@
+//! Nothing leaves a node that rests on a record which is not on its disk (O2, O23), and only who owns a hierarchy by its
+//! own disk brings anything of it in service.
+
+use std::collections::BTreeMap;
+
+use mainstay_core::arbiter::ArbiterRequest;
+use mainstay_core::hierarchy::Hierarchy;
+use mainstay_core::message::{OwnershipSummary, PeerMessage};
+use mainstay_core::names::{HierarchyName, NodeName};
+use mainstay_core::node::{Operation, Output};
+use mainstay_core::state::State;
+
+use super::Checks;
+
+impl Checks {
+    /// Something leaves a node.
+    pub fn leaves(
+        &mut self,
+        node: &NodeName,
+        durable: &State,
+        hierarchies: &BTreeMap<HierarchyName, Hierarchy>,
+        output: &Output,
+    ) {
+        match output {
+            Output::Send(_, _, PeerMessage::State(told)) => {
+                for (summary, said) in told.hierarchies.iter().filter_map(|it| Some((it, it.ownership.as_ref()?))) {
+                    self.is_on_disk(node, durable, &summary.name, said, "says");
+                    let declined = durable.hierarchies.get(&summary.name).and_then(|known| known.declined.as_ref());
+                    if summary.declined.is_some() && summary.declined.as_ref() != declined {
+                        self.fail(format!("O18: {node} declines {:?}, and its disk {declined:?}", summary.declined));
+                    }
+                }
+            }
+            Output::Arbiter(_, _, ArbiterRequest::Give { hierarchy, record }) => {
+                self.is_on_disk(node, durable, hierarchy, record, "gives to the arbiter");
+            }
+            Output::CallKit(_, call) if !matches!(call.operation, Operation::QuickCheck) => {
+                let Some(hierarchy) = hierarchies.values().nth(call.hierarchy.at()) else { return };
+                let tag = hierarchy.tag(call.resource);
+                let known = durable.hierarchies.get(&hierarchy.name);
+                let owner = known.and_then(|it| it.owner());
+                if !matches!(call.operation, Operation::Remove) && owner != Some(node) {
+                    self.fail(format!("O2: {node} brings {tag} in service, and the owner on its disk is {owner:?}"));
+                }
+                let begun = known.and_then(|it| it.resources.get(tag)?.operation.as_ref());
+                if begun.is_none_or(|it| it.id != call.operation_id || it.attempt != call.attempt) {
+                    self.fail(format!("O23: {node} calls {} for {tag}, and its disk has {begun:?}", call.operation_id));
+                }
+            }
+            Output::Send(..)
+            | Output::CallKit(..)
+            | Output::Report(..)
+            | Output::Reply(..)
+            | Output::Persist(..)
+            | Output::Heartbeat(_)
+            | Output::Arbiter(..)
+            | Output::Fence(..)
+            | Output::Knock(..)
+            | Output::Guard(_)
+            | Output::CancelKit(_) => {}
+        }
+    }
+
+    fn is_on_disk(
+        &mut self,
+        node: &NodeName,
+        durable: &State,
+        hierarchy: &HierarchyName,
+        said: &OwnershipSummary,
+        does: &str,
+    ) {
+        let known = durable.hierarchies.get(hierarchy);
+        let known = known.map(|it| (it.claim.as_ref().map(|claim| &claim.id), it.standing.revision));
+        let said = (said.claim.as_ref().map(|claim| &claim.id), said.standing.revision);
+        if known.is_none_or(|known| said > known) {
+            self.fail(format!("O2: {node} {does} {said:?} of {hierarchy}, and its disk {known:?}"));
+        }
+    }
+}
