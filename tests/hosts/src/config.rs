@@ -21,8 +21,10 @@ pub const DEAD_TIME: Duration = Duration::from_millis(HEARTBEAT_MS * MISSES);
 /// A path that was not well counts as green again after this.
 pub const HYSTERESIS: Duration = Duration::from_secs(2);
 
-/// What the config says of how nodes trust each other: the one place for it.
-const TRUST: &str = "insecure = true\n";
+/// The name of every cluster here.
+pub(crate) const CLUSTER: &str = "hosts";
+/// Where each host's certificates are, on its disk.
+pub(crate) const CERTIFICATES: &str = "tls";
 
 /// What decides when an owner falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn text(parts: &Parts<'_>) -> String {
     let Parts { mode, net, hosts, .. } = parts;
     // Writing to a String cannot fail.
-    let mut text = format!("cluster = \"hosts\"\nkits = \"kits\"\n{TRUST}");
+    let mut text = format!("cluster = \"{CLUSTER}\"\nkits = \"kits\"\ncertificates = \"{CERTIFICATES}\"\n");
     for (path, priority) in PATHS.iter().zip(1..) {
         let _ = write!(
             text,

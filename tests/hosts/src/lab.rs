@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_test_support::{TempDir, WAIT_LIMIT, binary};
+use mainstay_test_support::{Authority, TempDir, WAIT_LIMIT, binary};
 
 use crate::arbiter::Arbiter;
 use crate::config::{self, DEAD_TIME, HIERARCHY, Mode, Parts};
@@ -65,7 +65,9 @@ impl Lab {
         let program = binary("mainstay-host");
         let moving = wishes.moving_address;
         let text = config::text(&Parts { mode, net: &net, hosts: &hosts, strip: &socket, program: &program, moving });
+        let authority = Authority::new(&binary("mainstay"), config::CLUSTER);
         for host in hosts.iter() {
+            authority.node(host.name(), &host.folder().join(config::CERTIFICATES));
             host.configure(&text);
             host.power_on();
             start(host);

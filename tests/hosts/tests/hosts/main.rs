@@ -31,10 +31,11 @@ fn confirm(lab: &Lab, host: &str) {
     lab.host(host).mainstay(&["confirm", "shop", "--yes"]).ok();
 }
 
-/// A takeover without an operator was quick enough, and says how quick.
+/// A takeover without an operator was quick enough, and says how quick. Zero is one that was too short to be seen: an owner
+/// that is cut off serves until it is switched off.
 #[track_caller]
 fn took_over(lab: &Lab, since: Duration) {
     let outage = lab.prober.timeline().outage_since(since);
     println!("outage: {:.3} s", outage.as_secs_f64());
-    assert!(outage > Duration::ZERO && outage <= TAKEOVER_MAX, "{outage:?}\n{}", lab.prober.timeline());
+    assert!(outage <= TAKEOVER_MAX, "{outage:?}\n{}", lab.prober.timeline());
 }
