@@ -44,6 +44,16 @@ bench *args: toolchain
     @"{{ just_executable() }}" kits
     @cargo bench -p mainstay-bench -- "$@"
 
+# Real hosts in namespaces: power cords, links, disks, clocks (docs/reference/scenarios.md). Needs root. `--long`: in minutes what else is in seconds.
+hosts *args: toolchain
+    @"{{ just_executable() }}" kits
+    @if [ "${1:-}" = --long ]; then export MAINSTAY_LONG=1; shift; fi; \
+    MAINSTAY_REQUIRE_REAL=1 cargo test -p mainstay-test-hosts --test hosts -- "$@"
+
+# The system that the benchmark's Pacemaker and Corosync run in, outside the clone; once. Needs root and a Debian mirror.
+bench-peers:
+    @bash tests/hosts/src/peers/root.sh "${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/pacemaker-root"
+
 # The simulated cluster: `just sim SEED` tells what happens in it; `just sim --minutes N` runs fresh seeds on all cores and
 # prints what occurred; `just sim case FILE` runs a case.
 sim *args: toolchain

@@ -114,7 +114,7 @@ impl Node {
     #[track_caller]
     pub fn start_with(&mut self, command: &mut std::process::Command) {
         assert!(self.daemon.is_none(), "{} is on already", self.name);
-        self.warm();
+        warm(&self.folder);
         let name = format!("the daemon of {}", self.name);
         let daemon = Guard::start(&name, command).unwrap_or_else(|error| panic!("{error}"));
         let pid = daemon.pid();
@@ -126,21 +126,6 @@ impl Node {
             ended.is_some() || (pid_in(&state) == Some(pid) && api::get(&socket, "/v1/measures").is_ok())
         });
         assert!(up && ended.is_none(), "{name} did not come up ({ended:?})");
-    }
-
-    /// Puts compiled kits where the daemon looks for them: otherwise each new node would spend a second of processor
-    /// time on compiling the same kits. A test that brings its own state directory is left alone.
-    fn warm(&self) {
-        let compiled = self.state().join("compiled");
-        if self.state().exists() {
-            return;
-        }
-        for folder in ["state", "state/compiled"] {
-            self.folder.folder(folder);
-        }
-        for file in fs::read_dir(COMPILED.path()).expect("it was just filled").flatten() {
-            fs::copy(file.path(), compiled.join(file.file_name())).expect("a compiled kit is copied");
-        }
     }
 
     /// Is its daemon there?
@@ -300,6 +285,31 @@ impl Node {
     #[track_caller]
     pub fn wait_for_log(&self, words: &str) -> String {
         wait_for(LIMIT, &format!("{} to log {words:?}", self.name), || self.daemon().line(words))
+    }
+}
+
+/// Puts compiled kits where the daemon of a node's folder looks for them: otherwise each new node would spend a second of
+/// processor time on compiling the same kits. A node that has a state directory already is left alone.
+///
+/// # Panics
+/// When they cannot be copied.
+pub fn warm(node: &TempDir) {
+    if node.join("state").exists() {
+        return;
+    }
+    for folder in ["state", "state/compiled"] {
+        node.folder(folder);
+    }
+    copy_compiled(&node.join("state/compiled"));
+}
+
+/// Puts compiled kits into a folder.
+///
+/// # Panics
+/// When they cannot be copied.
+pub fn copy_compiled(to: &Path) {
+    for file in fs::read_dir(COMPILED.path()).expect("it was just filled").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("a compiled kit is copied");
     }
 }
 

@@ -163,9 +163,9 @@ impl Scenario {
     pub fn config(&self) -> String {
         let mut text = String::from("cluster = \"c\"\nkits = \"/k\"\n");
         if self.mode.has_arbiter() {
-            text += "[arbiter]\netcd = [\"http://127.0.0.1:2379\"]\nlease = \"10s\"\nrenew-interval = \"2s\"\nrequest-timeout = \"1s\"\ntries = 2\n";
-            let (by, takes) = if self.mode == Mode::Watchdog { ("watchdog", "1s") } else { ("reboot", "500ms") };
-            let _ = writeln!(text, "[self-fence]\nby = \"{by}\"\ntakes = \"{takes}\"");
+            text += "[arbiter]\netcd = [\"http://127.0.0.1:2379\"]\nlease = \"10s\"\nrenew-interval = \"2s\"\nrequest-timeout = \"1s\"\ntries = 3\n";
+            let by = if self.mode == Mode::Watchdog { "watchdog" } else { "reboot" };
+            let _ = writeln!(text, "[self-fence]\nby = \"{by}\"\ntakes = \"1s\"");
         }
         for (priority, path) in PATHS[..self.paths].iter().enumerate() {
             let hysteresis = Millis(2 * self.dead_time().0);

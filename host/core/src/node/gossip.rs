@@ -402,9 +402,10 @@ impl Node {
         match message {
             PeerMessage::State(state) => self.peer_state(peer, state),
             PeerMessage::Ask { id, asker, request } => {
-                let result = match request {
-                    PeerRequest::Promise { hierarchy, claim, lasts } => self.promise(peer, &hierarchy, &claim, lasts),
-                    request => self.peer_request(peer, request),
+                let result = if let PeerRequest::Promise { hierarchy, claim, lasts } = request {
+                    self.promise(peer, &hierarchy, &claim, lasts)
+                } else {
+                    self.peer_request(peer, request)
                 };
                 let answer = PeerMessage::Answer { id, asker, result };
                 self.outputs.push_back(Output::Send(self.recorded, from.clone(), answer));

@@ -74,6 +74,8 @@ pub(super) struct Peer {
     pub(super) answered: bool,
     /// When its last message came.
     last_message: Option<Monotonic>,
+    /// Its kernel has answered since its daemon fell silent (O7).
+    pub(super) hung: bool,
     /// How far its fencing has come.
     pub(super) fencing: Fencing,
     /// Its daemon was stopped with its resources in service, and was not heard since (O9).
@@ -119,6 +121,7 @@ impl Peer {
             state: None,
             answered: false,
             last_message: None,
+            hung: false,
             fencing: Fencing::None,
             left: false,
             jeopardy: false,
@@ -194,6 +197,7 @@ impl Peer {
         // It is not off, whatever was done to it; a command that still runs is not waited for.
         self.fencing = Fencing::None;
         self.left = false;
+        self.hung = false;
         // O8.
         let jeopardy = if self.links.iter().any(|link| link.dead) {
             true
@@ -300,6 +304,7 @@ impl Peer {
         } else {
             self.reach
         };
+        self.hung |= reach == Reach::Hangs;
         let changed = reach != self.reach;
         // With a session it goes on answering, although its heartbeats do not come through.
         self.answered &= !reach.is_silence() || self.session;
@@ -405,6 +410,9 @@ mod tests {
         assert_eq!(peer.path_died(1, now(5000)).reach, Some(Reach::Hangs));
         assert_eq!(peer.knocked(0, false, now(6000)).reach, None, "one that was lost says nothing");
         assert_eq!(peer.knocked(0, false, now(7000)).reach, Some(Reach::Silent));
+        assert!(peer.hung, "it had its power when its daemon fell silent");
+        heard(&mut peer, 0, 8000);
+        assert!(!peer.hung);
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl Node {
                 "the machine of {name} answers, so it has its power, and may have it in service (O7)"
             ));
         }
+        if peer.hung {
+            return Some(alloc::format!(
+                "the machine of {name} still answered when its daemon was silent already, so what it has in service may run on, and the silence of the machine may be that of a link (O7)"
+            ));
+        }
         if self.answers(peer) {
             return Some(alloc::format!("{name} answers, although its heartbeats do not come"));
         }

@@ -120,10 +120,14 @@ impl Node {
         let wanted = spec.switchback == Switchback::Automatic && self.durable(h).claimed_for == Some(Cause::Failover);
         let better = wanted.then(|| {
             let before = spec.nodes.iter().take_while(|node| **node != self.me);
-            before.cloned().find(|node| {
-                self.peer_index(node)
-                    .is_some_and(|peer| self.peer_not_ready(peer, h).is_none() && self.kits_differ(peer, h).is_none())
-            })
+            before
+                .into_iter()
+                .find(|node| {
+                    self.peer_index(node).is_some_and(|peer| {
+                        self.peer_not_ready(peer, h).is_none() && self.kits_differ(peer, h).is_none()
+                    })
+                })
+                .cloned()
         });
         let now = self.now.monotonic;
         let known = self.local(h).better.clone();

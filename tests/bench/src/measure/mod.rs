@@ -8,6 +8,7 @@ use crate::trouble::Trouble;
 
 mod check;
 mod daemon;
+mod failover;
 mod journal;
 mod load;
 mod moves;
@@ -25,13 +26,14 @@ pub struct Measurement {
 }
 
 /// All of them. Those that load every core for long come last.
-pub const ALL: [Measurement; 7] = [
+pub const ALL: [Measurement; 8] = [
     Measurement { name: "check", title: "One quick-check of the null kit, the whole path", run: check::run },
     Measurement { name: "program", title: "One quick-check that runs a program", run: program::run },
     Measurement { name: "load", title: "Loading each kit, cold and from the cache", run: load::run },
     Measurement { name: "plan", title: "Planning large hierarchies", run: plan::run },
     Measurement { name: "journal", title: "Making a record durable", run: journal::run },
     Measurement { name: "moves", title: "mainstay's own share of repairs and moves, in the demo", run: moves::run },
+    Measurement { name: "failover", title: "A power cut at the owner, seen from outside", run: failover::run },
     Measurement { name: "daemon", title: "10,000 resources checked every 5 s by a real daemon", run: daemon::run },
 ];
 

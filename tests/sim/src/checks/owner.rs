@@ -63,7 +63,7 @@ impl Checks {
         machines: &BTreeMap<NodeName, Machine>,
         apart: &Apart<'_>,
     ) {
-        let promise = self.promises.get(hierarchy).copied().unwrap_or(Promise::Word);
+        let promise = self.promise(hierarchy);
         if self.lied.contains(hierarchy) {
             return;
         }

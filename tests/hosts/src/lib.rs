@@ -1,0 +1,27 @@
+//! Real hosts: the `mainstay` daemon and a real application in namespaces of their own, real links that are cut in every
+//! way, power cords that are pulled.
+//!
+//! * [`net`]: the links, and what happens to them. [`host`]: power, disk and daemon of one host.
+//! * [`prober`], [`timeline`]: who serves, asked of the application itself, from a network that is no host's.
+//! * [`strip`]: the power strip that a fence command talks to. [`arbiter`]: an etcd cluster. [`config`]: the modes.
+//! * [`peers`]: the same power cut for those that mainstay is compared with.
+//! * [`lab`]: all of it, ready for a scenario. The scenarios are in `tests/hosts`, and their table in
+//!   `docs/reference/scenarios.md`.
+//!
+//! Who serves is never taken from what a daemon says: daemons are asked only whether a scenario may go on.
+
+pub mod arbiter;
+pub mod config;
+pub mod host;
+pub mod lab;
+mod names;
+pub mod net;
+pub mod peers;
+pub mod prober;
+pub mod strip;
+pub mod timeline;
+
+pub use config::{DEAD_TIME, Mode};
+pub use host::Host;
+pub use lab::{Lab, Wishes};
+pub use net::{Link, Net};
