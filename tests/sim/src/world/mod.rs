@@ -239,7 +239,6 @@ impl World {
 
     /// An operator asks.
     pub fn ask(&mut self, name: &NodeName, request: Request) -> RequestId {
-        self.hear_the_word(name, &request);
         self.next_request += 1;
         let id = RequestId(self.next_request);
         self.input_when_it_goes_on(name, Input::Request(id, request));
@@ -372,6 +371,10 @@ impl World {
 
     fn input(&mut self, name: &NodeName, input: Input) {
         let now = self.both_clocks(name);
+        // What was said to who stood still is heard when it goes on, and may not be so any more.
+        if let Input::Request(_, request) = &input {
+            self.hear_the_word(name, request);
+        }
         if let Some(node) = self.machines.get_mut(name).and_then(|machine| machine.node.as_mut()) {
             if let Input::Message(from, message) = &input {
                 self.checks.answered(name, from, message, node.state().incarnation);
