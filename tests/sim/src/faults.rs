@@ -144,10 +144,11 @@ fn starts_again(world: &mut World, name: &NodeName) {
 fn machine(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
     let a = node(world, words.get(1))?;
     let now = world.now();
-    let lives = world.machines[&a].node.is_some();
+    // Nothing can be done to what runs on a machine that stands still, but to take its power.
+    let lives = world.machines[&a].node.is_some() && !world.machines[&a].suspended;
     match (words[0], begins) {
         ("kill", true) if lives => world.kill(&a),
-        ("stop", true) if lives && !world.machines[&a].paused && !world.machines[&a].suspended => world.stop(&a),
+        ("stop", true) if lives && !world.machines[&a].paused => world.stop(&a),
         ("power-off", true) => {
             let keep = words.get(2)?.parse().ok()?;
             world.power_off_keeping(&a, keep);
@@ -172,6 +173,7 @@ fn disk(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
             world.power_off(&a);
             world.machine(&a).wipe();
         }
+        ("damage", true) if world.machines[&a].suspended => {}
         ("damage", true) => {
             if world.machines[&a].node.is_some() {
                 world.kill(&a);
@@ -322,7 +324,14 @@ fn outside(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], be
         }
         "arbiter-restore" => {
             if let Some(snapshot) = aside.snapshots.remove(&number) {
+                let hierarchy = HierarchyName::from(HIERARCHY);
+                let before = world.etcd.permit(now, &hierarchy);
                 world.etcd.restore(snapshot, now);
+                let after = world.etcd.permit(now, &hierarchy);
+                if before.is_some() && after.is_some() && before != after {
+                    world.coverage.count("arbiter: a permit came back");
+                    world.checks.permit_came_back(now);
+                }
             }
         }
         "guardian" => {

@@ -1,5 +1,6 @@
 //! Runs a scenario: calm, trouble, time to settle, calm again. What is judged meanwhile is the checkers'.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,21 +64,27 @@ impl Outcome {
 /// Runs it. A panic of the core is a rule that was broken.
 #[must_use]
 pub fn run(scenario: &Scenario, quiet: bool) -> Outcome {
-    let mut world =
-        World::with(&scenario.config(), scenario.seed, Manners::Real, scenario.lan.quality(), scenario.granted_longer);
+    let (config, quality) = (scenario.config(), scenario.lan.quality());
+    let world = catch_unwind(|| World::with(&config, scenario.seed, Manners::Real, quality, scenario.granted_longer));
+    let mut world = match world {
+        Ok(world) => world,
+        Err(panic) => return Outcome { broken: vec![words_of(panic.as_ref())], ..Outcome::default() },
+    };
     world.quiet = quiet;
     let ran = catch_unwind(AssertUnwindSafe(|| live(&mut world, scenario)));
     let mut broken = core::mem::take(&mut world.checks.broken);
     match ran {
         Ok(Ok(())) => {}
         Ok(Err(why)) => broken.push(why),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            broken.push(format!("panic: {}", said.unwrap_or_default()));
-        }
+        Err(panic) => broken.push(words_of(panic.as_ref())),
     }
     Outcome { broken, coverage: world.coverage, simulated: Millis(world_time(scenario)), timeline: world.timeline }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", said.unwrap_or_default())
 }
 
 fn world_time(scenario: &Scenario) -> u64 {

@@ -86,6 +86,12 @@ impl Checks {
         }
     }
 
+    /// What the mode of a hierarchy promises.
+    #[must_use]
+    pub fn promise(&self, hierarchy: &HierarchyName) -> Promise {
+        self.promises.get(hierarchy).copied().unwrap_or(Promise::Word)
+    }
+
     fn fail(&mut self, what: String) {
         self.broken.push(what);
     }

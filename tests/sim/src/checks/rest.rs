@@ -7,6 +7,7 @@ use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_core::node::Node;
 use mainstay_core::status::Status;
 
+use super::Promise;
 use crate::world::World;
 
 /// What is wrong with it; nothing, if it is at rest.
@@ -65,8 +66,9 @@ fn hierarchy_at_rest(
         explained |= known.resources.iter().any(here);
     }
     let serving = serving(world, hierarchy);
-    // After a hasty word, and only then, a remove that fails leaves two; an alarm says so.
-    if serving.len() > 1 && (!explained || world.checks.lied.is_empty()) {
+    // After a hasty word, or a takeover over comm paths alone, a remove that fails leaves two; an alarm says so.
+    let may_be_two = !world.checks.lied.is_empty() || world.checks.promise(hierarchy) == Promise::Paths;
+    if serving.len() > 1 && !(explained && may_be_two) {
         return Err(format!("rest (O16): at rest, {serving:?} have {hierarchy} in service"));
     }
     if serving.is_empty() && !explained {
