@@ -137,8 +137,8 @@ pub struct Node {
     calls: BTreeMap<CallId, ActiveCall>,
     alarms: Alarms,
     arbiter: Option<Arbiter>,
-    /// Promises asked for: of which hierarchy, of whom, when.
-    promises_asked: BTreeMap<u64, (HierarchyIndex, NodeName, Monotonic)>,
+    /// Promises asked for.
+    promises_asked: BTreeMap<u64, promises::Asked>,
     /// What was asked of which peer.
     asks: BTreeMap<u64, (RequestId, NodeName)>,
     timers: Timers,

@@ -193,6 +193,8 @@ impl Node {
         self.event_of(EventSeverity::Info, h, None, What::Claimed { claim: id, cause });
         let now = self.now.monotonic;
         let local = self.local_mut(h);
+        // What was promised was promised to the holder of the claim before.
+        local.promised_by.clear();
         local.claim_known_at = now;
         local.proven = true;
         local.attempted = false;
@@ -481,6 +483,8 @@ impl Node {
         }
         let now = self.now.monotonic;
         let local = self.local_mut(h);
+        // What was promised was promised to the holder of the claim before.
+        local.promised_by.clear();
         local.claim_known_at = now;
         local.attempted = false;
         // A proof was for another claim; what is somebody else's needs none.

@@ -9,13 +9,22 @@ use super::io::Output;
 use super::timers::HierarchyIndex;
 use crate::claim::ClaimId;
 use crate::message::{PeerMessage, PeerRequest};
-use crate::names::HierarchyName;
+use crate::names::{HierarchyName, NodeName};
 use crate::spec::ArbiterSpec;
 use crate::state::{Record, StandingKind};
 use crate::time::{Millis, Monotonic};
 
 /// The longest promise that is given: no longer than a lease may be.
 const PROMISE_MAX: Millis = Millis::from_mins(10);
+
+/// A promise that was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    h: HierarchyIndex,
+    node: NodeName,
+    claim: ClaimId,
+    at: Monotonic,
+}
 
 impl Node {
     /// As long as the shortest of the promises of all others lasts, and since when they are good; none: one is missing.
@@ -42,7 +51,9 @@ impl Node {
             }
             for peer in others {
                 self.next_ask += 1;
-                self.promises_asked.insert(self.next_ask, (h, self.peers[peer].name.clone(), self.now.monotonic));
+                let asked =
+                    Asked { h, node: self.peers[peer].name.clone(), claim: claim.clone(), at: self.now.monotonic };
+                self.promises_asked.insert(self.next_ask, asked);
                 let request = PeerRequest::Promise { hierarchy: self.name(h).clone(), claim: claim.clone(), lasts };
                 let ask = PeerMessage::Ask { id: self.next_ask, asker: self.state.incarnation, request };
                 self.outputs.push_back(Output::Send(self.recorded, self.peers[peer].name.clone(), ask));
@@ -50,14 +61,18 @@ impl Node {
         }
         // An answer that takes longer than a promise lasts is worth nothing.
         let now = self.now.monotonic;
-        self.promises_asked.retain(|_, (_, _, at)| now.since(*at) < lasts);
+        self.promises_asked.retain(|_, asked| now.since(asked.at) < lasts);
     }
 
     /// An answer to such a question; whether it was one.
     pub(super) fn promise_answered(&mut self, peer: usize, ask: u64, result: &Result<String, String>) -> bool {
-        let asked = self.promises_asked.get(&ask).filter(|(_, node, _)| *node == self.peers[peer].name);
-        let Some((h, node, at)) = asked.cloned() else { return false };
+        let asked = self.promises_asked.get(&ask).filter(|asked| asked.node == self.peers[peer].name);
+        let Some(Asked { h, node, claim, at }) = asked.cloned() else { return false };
         self.promises_asked.remove(&ask);
+        // It was for that claim: another one, even of this node, is not covered by it.
+        if self.durable(h).claim.as_ref().map(|claim| &claim.id) != Some(&claim) {
+            return true;
+        }
         if let (Ok(_), Some(lasts)) = (result, self.arbiter.as_ref().map(|arbiter| arbiter.spec.lease)) {
             let until = at + Millis(lasts.0.saturating_sub(ArbiterSpec::drift(lasts).0));
             self.local_mut(h).promised_by.insert(node, (until, at));

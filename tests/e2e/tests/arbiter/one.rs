@@ -107,6 +107,7 @@ async fn many_at_once_are_all_done_and_told_in_order() {
         hierarchy: format!("h{number}").as_str().into(),
         expected: 0,
         record: record("a", 1, StandingKind::Held),
+        force: false,
     };
     let began = Instant::now();
     let answers = a.ask_all((0..HIERARCHIES).map(take).collect()).await;
