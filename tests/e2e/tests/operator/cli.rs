@@ -33,7 +33,7 @@ fn status_as_people_read_it() {
     let expected = format!(
         "cluster e2e, as a sees it (mainstay {version})
   node a  this node
-  node b  alive; lan alive
+  node b  alive; lan green
 
 shop: owned by a (epoch 1)
   web (genapp)    a  ISP      {dir}/app/web/quick-check says it serves
@@ -62,7 +62,7 @@ fn status_as_programs_read_it() {
     let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "b").unwrap();
     assert_eq!(sorted(keys(node)), "alarms last_heard name paths reach same_config");
     assert_eq!((&node["reach"], &node["same_config"]), (&"alive".into(), &true.into()));
-    assert_eq!(sorted(keys(&node["paths"][0])), "alive last_heard name");
+    assert_eq!(sorted(keys(&node["paths"][0])), "last_heard name state");
     let hierarchy = &status["hierarchies"][0];
     assert_eq!(sorted(keys(hierarchy)), "epoch name nodes owner ownership resources");
     assert_eq!(sorted(keys(&hierarchy["nodes"][0])), "activity node not_ready");
