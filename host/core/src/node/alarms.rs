@@ -336,10 +336,10 @@ impl Node {
             None => "not heard since this daemon started".to_string(),
         };
         let text = alloc::format!(
-            "{owner}, the owner of {name} (epoch {}), is {} on every comm path, {heard}.{by_itself} Whether it is off, or only cut off and still has {name} in service, is not known. \
+            "{owner}, the owner of {name} (epoch {}), is silent on every comm path{}, {heard}.{by_itself} Whether it is off, or only cut off and still has {name} in service, is not known. \
              Only if you know that {owner} is off: mainstay confirm {name}. By that you state it, and {name} is brought in service here (O10)",
             claim.epoch,
-            peer.reach()
+            if peer.reach() == Reach::Hangs { ", although its machine answers" } else { "" }
         );
         found.push((Kind::SilentOwner(claim.clone()), text));
     }
