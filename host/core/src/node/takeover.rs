@@ -76,7 +76,8 @@ impl Node {
                 "the machine of {name} answers, so it has its power, and may have it in service (O7)"
             ));
         }
-        if peer.hung {
+        // A fence that succeeds is proof, whatever the silence means.
+        if peer.hung && self.fence_spec(owner).is_none() {
             return Some(alloc::format!(
                 "the machine of {name} still answered when its daemon was silent already, so what it has in service may run on, and the silence of the machine may be that of a link (O7)"
             ));
