@@ -15,7 +15,7 @@ use alloc::string::{String, ToString};
 use super::Node;
 use super::io::Output;
 use super::timers::{HierarchyIndex, Timer};
-use crate::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterId, ArbiterRequest, ArbiterView};
+use crate::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterId, ArbiterRequest, ArbiterView, Permit};
 use crate::claim::{Claim, Relation};
 use crate::message::OwnershipSummary;
 use crate::names::NodeName;
@@ -111,9 +111,19 @@ impl Node {
         self.arbiter.is_some() && spec.failover == FailoverMode::Arbiter && spec.nodes.len() > 1
     }
 
+    /// What the arbiter has shown of it.
+    fn seen(&self, h: HierarchyIndex) -> Option<&ArbiterEntry> {
+        self.arbiter.as_ref()?.view.hierarchies.get(self.name(h))
+    }
+
+    /// Who may act on it, as the arbiter has shown it.
+    fn permit(&self, h: HierarchyIndex) -> Option<&Permit> {
+        self.seen(h)?.permit.as_ref()
+    }
+
+    /// The same to keep, while what was shown is worked on.
     fn entry(&self, h: HierarchyIndex) -> ArbiterEntry {
-        let arbiter = self.arbiter.as_ref();
-        arbiter.and_then(|arbiter| arbiter.view.hierarchies.get(self.name(h))).cloned().unwrap_or_default()
+        self.seen(h).cloned().unwrap_or_default()
     }
 
     // Asking.
@@ -325,8 +335,8 @@ impl Node {
     /// Whether the arbiter shows, now, what this node knows of the claim.
     fn arbiter_agrees(&self, h: HierarchyIndex) -> bool {
         let fresh = self.arbiter.as_ref().is_some_and(|arbiter| arbiter.is_fresh(self.now.monotonic));
-        let record = self.entry(h).record;
-        let told = record.as_ref().and_then(|record| record.claim.as_ref()).map(|claim| &claim.id);
+        let record = self.seen(h).and_then(|entry| entry.record.as_ref());
+        let told = record.and_then(|record| record.claim.as_ref()).map(|claim| &claim.id);
         fresh && told.is_some() && told == self.durable(h).claim.as_ref().map(|claim| &claim.id)
     }
 
@@ -336,7 +346,7 @@ impl Node {
     pub(super) fn right(&self, h: HierarchyIndex) -> Option<(Monotonic, Monotonic)> {
         let arbiter = self.arbiter.as_ref()?;
         let claim = self.durable(h).claim.as_ref().filter(|claim| claim.id.claimant == self.me)?;
-        let permit = self.entry(h).permit.filter(|permit| permit.ours && permit.epoch == claim.id.epoch);
+        let permit = self.permit(h).filter(|permit| permit.ours && permit.epoch == claim.id.epoch);
         let by_permit = permit.and_then(|_| Some((arbiter.lease_until?, arbiter.renewed_at)));
         by_permit.max(self.right_by_promises(h))
     }
@@ -387,7 +397,7 @@ impl Node {
         if self.local(h).gone_back.is_some() {
             return "the arbiter knows less than this node: it was wiped or restored (O12)".into();
         }
-        match self.entry(h).permit {
+        match self.permit(h) {
             Some(permit) => alloc::format!("the arbiter's permit is {}'s, for epoch {}", permit.node, permit.epoch),
             None => "the arbiter has given no permit yet".into(),
         }
@@ -405,7 +415,7 @@ impl Node {
         self.guard();
         let durable = self.durable(h);
         if self.is_owner(h) {
-            let has_permit = self.entry(h).permit.is_some_and(|permit| permit.ours);
+            let has_permit = self.permit(h).is_some_and(|permit| permit.ours);
             let leaving = matches!(durable.intent, Intent::Leave(..));
             if !has_permit && !leaving {
                 self.retake(h);
@@ -569,7 +579,7 @@ impl Node {
             self.arbiter_agrees(h)
         } else {
             // The arbiter is new, and the others have said that nobody knows better (O3).
-            self.local(h).proven && self.entry(h).record.is_none()
+            self.local(h).proven && self.seen(h).is_none_or(|entry| entry.record.is_none())
         };
         if may && (self.is_occupied(h) || self.unusable_here(h).is_empty()) {
             self.begin_take(h, claim, Cause::Start, BTreeSet::new());
