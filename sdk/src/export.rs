@@ -1,4 +1,4 @@
-//! From a [`crate::Kit`] to the contract's `recovery` interface. Only in a component.
+//! From a [`crate::Kit`] to the interfaces a kit exports, `recovery` and its abilities. Only in a component.
 //!
 //! It reads the params, calls the kit, turns its answer into the contract's types. Nothing here decides
 //! anything about a resource.
@@ -7,9 +7,10 @@ use std::marker::PhantomData;
 
 use crate::bindings::exports::mainstay::kit::recovery::Guest;
 use crate::bindings::mainstay::kit::types as wit;
+use crate::bindings::ready::exports::mainstay::kit::readiness as wit_readiness;
 use crate::{
-    Context, Described, Done, Effect, Error, ErrorKind, Failure, Health, Kit, Params, RecoveryResult, Report, Retry,
-    Verdict,
+    Context, Described, Done, Effect, Error, ErrorKind, Failure, Finding, Health, Kit, Params, Readiness,
+    RecoveryResult, Report, Retry, Verdict, Weight,
 };
 
 /// What is exported for a kit.
@@ -41,6 +42,14 @@ impl<K: Kit + Described> Guest for Exported<K> {
             details: why.details,
         };
         context::<K>(ctx).and_then(|ctx| K::recover(&ctx, &why)).map(recovery_result).map_err(error)
+    }
+}
+
+impl<K: Readiness + Described> wit_readiness::Guest for Exported<K> {
+    fn assess(ctx: wit::Context) -> Result<Vec<wit_readiness::Finding>, wit::Error> {
+        begin::<K>();
+        let found = context::<K>(ctx).and_then(|ctx| K::assess(&ctx)).map_err(error)?;
+        Ok(found.into_iter().map(finding).collect())
     }
 }
 
@@ -95,6 +104,16 @@ fn report_seen(report: wit::Report) -> Report {
         wit::Health::Unknown => Health::Unknown,
     };
     Report { health, code: report.code, summary: report.summary, details: report.details }
+}
+
+fn finding(finding: Finding) -> wit_readiness::Finding {
+    let weight = match finding.weight {
+        Weight::Note => wit_readiness::Weight::Note,
+        Weight::Warning => wit_readiness::Weight::Warning,
+        Weight::Blocking => wit_readiness::Weight::Blocking,
+    };
+    let Finding { code, summary, advice, details, .. } = finding;
+    wit_readiness::Finding { weight, code, summary, advice, details }
 }
 
 fn recovery_result(result: RecoveryResult) -> wit::RecoveryResult {

@@ -88,6 +88,18 @@ pub mod bindings {
         pub_export_macro: true,
         default_bindings_module: "mainstay_sdk::bindings",
     });
+
+    /// Of the ability `readiness`, which a kit need not have.
+    pub mod ready {
+        wit_bindgen::generate!({
+            path: "../wit",
+            world: "ready-kit",
+            pub_export_macro: true,
+            export_macro_name: "export_readiness",
+            default_bindings_module: "mainstay_sdk::bindings::ready",
+            with: { "mainstay:kit/types@0.1.0": crate::bindings::mainstay::kit::types },
+        });
+    }
 }
 
 pub use json::{JSON_BYTES_MAX, Json};
@@ -95,8 +107,8 @@ pub use mainstay_sdk_macros::Params;
 pub use manifest::{CONTRACT, Described, SECTION};
 pub use params::{NoParams, Params, Span};
 pub use types::{
-    Context, Details, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Health, RecoveryResult, Report, Retry,
-    Verdict,
+    Context, Details, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, RecoveryResult,
+    Report, Retry, Verdict, Weight,
 };
 
 use serde::de::DeserializeOwned;
@@ -104,8 +116,9 @@ use serde::de::DeserializeOwned;
 /// What a kit's author imports.
 pub mod prelude {
     pub use crate::{
-        Context, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Health, Kit, NoParams, Params,
-        RecoveryResult, Report, Retry, Span, Verdict, clock, command, log, net, random, secret, store,
+        Context, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, Kit, NoParams, Params,
+        Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, net, random, secret,
+        store,
     };
 }
 
@@ -144,6 +157,17 @@ pub trait Kit {
     fn recover(ctx: &Context<Self::Params>, why: &Failure) -> Result<RecoveryResult, Error>;
 }
 
+/// The ability to say whether a node is ready (`wit/readiness.wit`). A kit that has it names it in [`export_kit!`]:
+/// `abilities: [readiness]`.
+pub trait Readiness: Kit {
+    /// Whether [`Kit::restore`] would succeed on this node, now: everything that was found, best of all nothing. Asked on
+    /// standbys, after each check. Changes nothing, and does not ask whether the resource runs.
+    ///
+    /// # Errors
+    /// When it cannot tell; never taken as not ready.
+    fn assess(ctx: &Context<Self::Params>) -> Result<Vec<Finding>, Error>;
+}
+
 /// A time in whole ms for the host: rounded up, so that a short wait is not turned into none.
 fn ms(time: std::time::Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
@@ -165,6 +189,7 @@ fn ms(time: std::time::Duration) -> u32 {
 ///   one it does not name is refused by the host. What only some resources use goes under `optional`: an operator need
 ///   not grant it to the others, whose calls to it are denied. `log` is added by itself unless it is named, because a
 ///   panic is logged before it traps; `panics: silent` leaves out both.
+/// * `abilities: [readiness]` says that the kit implements [`Readiness`] too.
 /// * Used once in a crate. Natively nothing is exported.
 ///
 /// A need the contract does not know does not compile:
@@ -183,51 +208,80 @@ fn ms(time: std::time::Duration) -> u32 {
 #[macro_export]
 macro_rules! export_kit {
     ($kit:path $(, $($said:tt)*)?) => {
-        $crate::__export_kit!(@read [$kit] [] [] [] [] $($($said)*)?);
+        $crate::__export_kit!(@read [$kit] [] [] [] [] [] $($($said)*)?);
     };
     ($($other:tt)*) => { $crate::__export_kit!(@read $($other)*); };
 }
 
 /// What [`export_kit!`] comes to. `@read` takes what is said, part by part, into a place for each: name, needs,
-/// optional needs, panics.
+/// optional needs, abilities, panics.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_kit {
-    (@read [$kit:path] [] [$($needs:tt)*] [$($optional:tt)*] [$($panics:tt)*] name: $name:literal $(, $($rest:tt)*)?) => {
-        $crate::__export_kit!(@read [$kit] [$name] [$($needs)*] [$($optional)*] [$($panics)*] $($($rest)*)?);
+    (@read [$kit:path] [] [$($needs:tt)*] [$($optional:tt)*] [$($able:tt)*] [$($panics:tt)*]
+        name: $name:literal $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(
+            @read [$kit] [$name] [$($needs)*] [$($optional)*] [$($able)*] [$($panics)*] $($($rest)*)?
+        );
     };
-    (@read [$kit:path] [$($name:literal)?] [] [$($optional:tt)*] [$($panics:tt)*]
+    (@read [$kit:path] [$($name:literal)?] [] [$($optional:tt)*] [$($able:tt)*] [$($panics:tt)*]
         needs: [$($interface:ident: $reason:expr),* $(,)?] $(, $($rest:tt)*)?) => {
         $crate::__export_kit!(
-            @read [$kit] [$($name)?] [said $(($interface, $reason))*] [$($optional)*] [$($panics)*] $($($rest)*)?
+            @read [$kit] [$($name)?] [said $(($interface, $reason))*] [$($optional)*] [$($able)*] [$($panics)*]
+            $($($rest)*)?
         );
     };
-    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [] [$($panics:tt)*]
+    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [] [$($able:tt)*] [$($panics:tt)*]
         optional: [$($interface:ident: $reason:expr),* $(,)?] $(, $($rest:tt)*)?) => {
         $crate::__export_kit!(
-            @read [$kit] [$($name)?] [$($needs)*] [said $(($interface, $reason))*] [$($panics)*] $($($rest)*)?
+            @read [$kit] [$($name)?] [$($needs)*] [said $(($interface, $reason))*] [$($able)*] [$($panics)*]
+            $($($rest)*)?
         );
     };
-    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [] panics: silent $(, $($rest:tt)*)?) => {
-        $crate::__export_kit!(@read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [silent] $($($rest)*)?);
+    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [] [$($panics:tt)*]
+        abilities: [readiness $(,)?] $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(
+            @read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [readiness] [$($panics)*] $($($rest)*)?
+        );
+    };
+    (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [$($able:tt)*] []
+        panics: silent $(, $($rest:tt)*)?) => {
+        $crate::__export_kit!(
+            @read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [$($able)*] [silent] $($($rest)*)?
+        );
     };
     (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
-        [$(said $(($maybe:ident, $why:expr))*)?] []) => {
+        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)?] []) => {
         $crate::__export_kit!(
             @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] true
         );
+        $crate::__export_kit!(@able [$kit] $($able)?);
     };
     (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
-        [$(said $(($maybe:ident, $why:expr))*)?] [silent]) => {
+        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)?] [silent]) => {
         $crate::__export_kit!(
             @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] false
         );
+        $crate::__export_kit!(@able [$kit] $($able)?);
     };
     (@read $($other:tt)*) => {
         ::core::compile_error!(
             "export_kit! takes the kit's type and then, each once at the most: `name: \"...\"`, `needs: [interface: \"why\", ...]`, \
-             `optional: [interface: \"why\", ...]`, `panics: silent`"
+             `optional: [interface: \"why\", ...]`, `abilities: [readiness]`, `panics: silent`"
         );
+    };
+    (@able [$kit:path]) => {};
+    (@able [$kit:path] readiness) => {
+        const _: () = {
+            const fn able<K: $crate::Readiness>() {}
+            able::<$kit>();
+        };
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::__private::Exported<$kit>;
+            $crate::bindings::ready::export_readiness!(Exported with_types_in $crate::bindings::ready);
+        };
     };
     (@export [$kit:path] [$($name:literal)?] [$(($interface:ident, $reason:expr))*] [$(($maybe:ident, $why:expr))*]
         $panics:literal) => {

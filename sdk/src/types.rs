@@ -432,6 +432,61 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// How much a finding of [`crate::Readiness`] matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Worth knowing.
+    Note,
+    /// A restore would succeed, but a person should look.
+    Warning,
+    /// A restore would fail here, or harm: the node is not chosen by itself.
+    Blocking,
+}
+
+/// One thing that was found about whether a node is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
+    /// Stable, for programs.
+    pub code: String,
+    /// What was found: a sentence.
+    pub summary: String,
+    /// What to do about it: a sentence.
+    pub advice: String,
+    /// Named extras.
+    pub details: Details,
+}
+
+impl Finding {
+    fn new(weight: Weight, code: impl Into<String>, summary: impl Into<String>, advice: impl Into<String>) -> Self {
+        let (summary, advice) = (summary.into(), advice.into());
+        Self { weight, code: self::code(code), summary, advice, details: Vec::new() }
+    }
+
+    /// Worth knowing.
+    pub fn note(code: impl Into<String>, summary: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Weight::Note, code, summary, advice)
+    }
+
+    /// A restore would succeed, but a person should look.
+    pub fn warning(code: impl Into<String>, summary: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Weight::Warning, code, summary, advice)
+    }
+
+    /// A restore would fail here, or harm.
+    pub fn blocking(code: impl Into<String>, summary: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Weight::Blocking, code, summary, advice)
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn detail(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
+        self.details.push((key.into(), value.to_string()));
+        self
+    }
+}
+
 /// Why a capability could not do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {

@@ -290,6 +290,7 @@ pub(crate) enum KitOperation {
     Remove,
     QuickCheck,
     Recover,
+    Assess,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use mainstay_node::host_status::{KitStatus, RefusedStatus};
 use mainstay_node::kits::param;
 use mainstay_runtime::{
     Call, CommandGrant, Failure, Grants, Health, Inspection, Limits, NetGrant, Operation, Outcome, ResourceServices,
-    Runtime, RuntimeConfig, Verdict, inspect,
+    Runtime, RuntimeConfig, Verdict, Weight, inspect,
 };
 use mainstay_supervisor::{Commands, SupervisorExe};
 use serde::Serialize;
@@ -186,6 +186,12 @@ async fn run(asked: KitRun) -> anyhow::Result<i32> {
         KitOperation::Restore => Operation::Restore,
         KitOperation::Remove => Operation::Remove,
         KitOperation::QuickCheck => Operation::QuickCheck,
+        KitOperation::Assess => {
+            if !kit.has_readiness() {
+                bail!("{} cannot say whether a node is ready: it does not export `readiness`", kit.name());
+            }
+            Operation::Assess
+        }
         KitOperation::Recover => Operation::Recover(Failure {
             found_by: "operator".into(),
             report: None,
@@ -236,6 +242,20 @@ fn tell(asked: &KitRun, outcome: &Outcome) -> anyhow::Result<i32> {
             &result.details,
             result.verdict != Verdict::GiveUp,
         ),
+        Outcome::Findings(found) => {
+            let ready = found.iter().all(|finding| finding.weight < Weight::Blocking);
+            if !asked.json {
+                say!("{}", if ready { "ready" } else { "not ready" })?;
+                for finding in found {
+                    say!("{} ({}): {}", word(finding.weight), finding.code, finding.summary)?;
+                    say!("  {}", finding.advice)?;
+                    for (key, value) in &finding.details {
+                        say!("  {key} = {value}")?;
+                    }
+                }
+            }
+            return Ok(i32::from(!ready));
+        }
         Outcome::Error(error) => (
             format!(
                 "error {} ({}): {}; retry {}, left behind: {}",

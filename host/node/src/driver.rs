@@ -74,8 +74,18 @@ struct Waiting {
     sessions: BTreeMap<NodeName, u64>,
     asked: BTreeMap<RequestId, oneshot::Sender<Reply>>,
     requests: u64,
+    /// With the journal.
     trouble: Option<String>,
+    /// With the room on its disk.
+    no_room: Option<String>,
     stopping: Option<Instant>,
+}
+
+impl Waiting {
+    /// What keeps this node from bringing anything in service.
+    fn hindered(&self) -> Input {
+        Input::Hindered(self.trouble.iter().chain(&self.no_room).cloned().collect())
+    }
 }
 
 impl Driver {
@@ -152,12 +162,17 @@ impl Driver {
             Happening::Kits(loaded) => {
                 let unusable = self.calls.load(&loaded);
                 self.node.handle(Input::Kits(self.calls.versions()), now);
+                self.node.handle(Input::Assessable(self.calls.assessable()), now);
                 Input::Unusable(unusable)
             }
             Happening::Arbiter(id, answer) => Input::Arbiter(id, answer),
             Happening::ArbiterChanged(view) => Input::ArbiterChanged(view),
             Happening::FenceEnded(id, ended) => Input::FenceEnded(id, ended),
             Happening::Knocked(node, path, answered) => Input::Knocked { node, path, answered },
+            Happening::Room(trouble) => {
+                waiting.no_room = trouble;
+                waiting.hindered()
+            }
             Happening::Guardian(there) => Input::Guardian { there },
             Happening::Request(request, reply) => {
                 waiting.requests += 1;
@@ -191,10 +206,13 @@ impl Driver {
         match told {
             Told::Durable(number) => {
                 waiting.durable = waiting.durable.max(number);
-                waiting.trouble = None;
+                if waiting.trouble.take().is_none() {
+                    return;
+                }
             }
             Told::Trouble(what) => waiting.trouble = Some(what),
         }
+        self.node.handle(waiting.hindered(), self.clock.now());
     }
 
     /// Carries out what the core says, and what has waited for records that are durable by now.

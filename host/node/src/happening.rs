@@ -40,6 +40,8 @@ pub enum Happening {
     FenceEnded(FenceId, Result<String, String>),
     /// Whether a peer's kernel answers on a comm path.
     Knocked(NodeName, PathName, bool),
+    /// What is wrong with the room on the disk of the state directory, if anything.
+    Room(Option<String>),
     /// Whether the guardian is there.
     Guardian(bool),
     /// An operator asks for something.

@@ -4,7 +4,7 @@
 //! is unusable: the core is told, and nothing is brought in service that could not be. A new version that a resource
 //! does not fit leaves the one that serves it serving.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use std::time::Duration;
 use mainstay_core::hierarchy::{Hierarchy, ResourceIndex};
 use mainstay_core::names::{KitName, NodeName, Tag};
 use mainstay_core::node::{
-    Call, CallId, CheckReport, FaultKind, Health, HierarchyIndex, Operation, Outcome, RetryWhere, Verdict,
+    Call, CallId, CheckReport, FaultKind, Finding, Health, HierarchyIndex, Operation, Outcome, RetryWhere, Verdict,
+    Weight,
 };
 use mainstay_core::spec::{Grants, ResourceSpec};
 use mainstay_core::time::Millis;
@@ -128,6 +129,13 @@ impl Calls {
         self.held_back.sort();
         self.held_back.iter().for_each(|what| tracing::error!("{what}"));
         unusable
+    }
+
+    /// The resources whose kits can say whether this node is ready for them.
+    #[must_use]
+    pub fn assessable(&self) -> BTreeSet<Tag> {
+        let able = self.serving.iter().filter(|(_, kit)| kit.has_readiness());
+        able.filter_map(|(index, _)| Some(Tag::new(&*self.resources.get(index)?.tag))).collect()
     }
 
     /// The version of each kit that serves, and the beginning of its hash: for comparing it with other nodes'.
@@ -254,6 +262,7 @@ fn runtime_call(call: Call, resource: &Resource, node: Arc<str>) -> runtime::Cal
         Operation::Restore => runtime::Operation::Restore,
         Operation::Remove => runtime::Operation::Remove,
         Operation::QuickCheck => runtime::Operation::QuickCheck,
+        Operation::Assess => runtime::Operation::Assess,
         Operation::Recover(failure) => runtime::Operation::Recover(runtime::Failure {
             found_by: failure.found_by.into(),
             report: failure.report.map(report),
@@ -284,6 +293,15 @@ fn report(report: CheckReport) -> runtime::Report {
         Health::Unknown => runtime::Health::Unknown,
     };
     runtime::Report { health, code: report.code, summary: report.summary, details: Vec::new() }
+}
+
+fn finding(finding: runtime::Finding) -> Finding {
+    let weight = match finding.weight {
+        runtime::Weight::Note => Weight::Note,
+        runtime::Weight::Warning => Weight::Warning,
+        runtime::Weight::Blocking => Weight::Blocking,
+    };
+    Finding { weight, code: finding.code, summary: finding.summary, advice: finding.advice }
 }
 
 /// What came of a call, as the core knows it.
@@ -317,6 +335,7 @@ fn outcome(outcome: runtime::Outcome) -> Outcome {
             };
             Outcome::Recovery { verdict, summary: result.summary }
         }
+        runtime::Outcome::Findings(found) => Outcome::Findings(found.into_iter().map(finding).collect()),
         runtime::Outcome::Error(error) => {
             let retry = match error.retry {
                 runtime::Retry::Here => RetryWhere::Here,

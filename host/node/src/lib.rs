@@ -22,6 +22,7 @@ pub mod kits;
 mod leftovers;
 pub mod links;
 pub mod measures;
+mod room;
 pub mod state_dir;
 
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use mainstay_core::names::NodeName;
-use mainstay_core::node::{Config as CoreConfig, Node};
+use mainstay_core::node::{Config as CoreConfig, Input, Node};
 use mainstay_core::spec::FailoverMode;
 use mainstay_runtime::{KitChange, KitDirectory, Limits, Runtime, RuntimeConfig};
 use mainstay_supervisor::{Commands, SupervisorExe};
@@ -153,7 +154,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let knocker = Knocker::new(&spec, happenings.clone());
     let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
     let unusable = calls.load(&kits.kits());
-    let node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
+    let mut node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
+    node.handle(Input::Assessable(calls.assessable()), clock.now());
 
     let config_text = config.text.clone();
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {
@@ -188,6 +190,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     api::serve(&socket, api).with_context(|| format!("the local API at {}", socket.display()))?;
     leftovers::see_to(left, &happenings);
     tokio::spawn(follow_kits(kits, host, happenings.clone()));
+    tokio::spawn(room::watch(state_dir.path().to_owned(), happenings.clone()));
     tokio::spawn(stop_on_signal(happenings));
     tracing::info!("node {me} of the cluster {}: state in {}", node_file.cluster, state_dir.path().display());
     let driver = Driver {

@@ -9,6 +9,17 @@
     reason = "generated from wit/, where it is documented"
 )]
 
+/// The ability `readiness`, for kits that have it.
+pub mod ready {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ready-kit",
+        exports: { default: async },
+        with: { "mainstay:kit/types": super::mainstay::kit::types },
+        require_store_data_send: true,
+    });
+}
+
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "kit",

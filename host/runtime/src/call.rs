@@ -174,7 +174,7 @@ impl Kit {
             sockets: 0,
             wasi: None,
         };
-        let mut store = Store::new(self.pre.engine(), state);
+        let mut store = Store::new(self.linked.pre.engine(), state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
         store.set_max_component_handles(limits.handles_max);
@@ -187,7 +187,7 @@ impl Kit {
     /// Instantiates and calls.
     async fn enter(&self, store: &mut Store<CallState>, call: &Call) -> wasmtime::Result<Outcome> {
         let limits = &self.runtime.host.limits;
-        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let instance = self.linked.pre.instantiate_async(&mut *store).await?;
         let context = Context {
             tag: call.tag.to_string(),
             node: call.node.to_string(),
@@ -198,7 +198,8 @@ impl Kit {
             budget_ms: u32::try_from(ms(store.data().remaining())).unwrap_or(u32::MAX),
             hints: call.hints.clone(),
         };
-        let kit = instance.mainstay_kit_recovery();
+        let kit = self.linked.recovery.load(&mut *store, &instance)?;
+        let kit = kit.mainstay_kit_recovery();
         let outcome = match &call.operation {
             Operation::Restore => {
                 kit.call_restore(&mut *store, &context).await?.map(|done| Outcome::Done(convert::done(done, limits)))
@@ -214,6 +215,17 @@ impl Kit {
                 .call_recover(&mut *store, &context, &convert::failure(failure))
                 .await?
                 .map(|result| Outcome::Recovery(convert::recovery_result(result, limits))),
+            Operation::Assess => {
+                let Some(readiness) = &self.linked.readiness else {
+                    wasmtime::bail!("{} has no ability `readiness`", self.title)
+                };
+                let ready = readiness.load(&mut *store, &instance)?;
+                ready
+                    .mainstay_kit_readiness()
+                    .call_assess(&mut *store, &context)
+                    .await?
+                    .map(|found| Outcome::Findings(convert::findings(found, limits)))
+            }
         };
         Ok(outcome.unwrap_or_else(|error| Outcome::Error(convert::error(error, limits))))
     }

@@ -5,14 +5,18 @@
 
 use crate::bindings::exports::mainstay::kit::recovery as wit_recovery;
 use crate::bindings::mainstay::kit::types as wit;
+use crate::bindings::ready::exports::mainstay::kit::readiness as wit_readiness;
 use crate::limits::Limits;
 use crate::outcome::{
-    Details, Done, Effect, ErrorKind, Failure, Health, KitError, RecoveryResult, Report, Retry, Verdict,
+    Details, Done, Effect, ErrorKind, Failure, Finding, Health, KitError, RecoveryResult, Report, Retry, Verdict,
+    Weight,
 };
 use crate::text::{clean, one_line};
 
 /// A stable code, in bytes: a word, not a sentence.
 const CODE_BYTES_MAX: usize = 100;
+/// So many findings are kept: more than anybody reads.
+const FINDINGS_MAX: usize = 50;
 
 pub(crate) fn done(done: wit_recovery::Done, limits: &Limits) -> Done {
     Done {
@@ -47,6 +51,25 @@ pub(crate) fn recovery_result(result: wit_recovery::RecoveryResult, limits: &Lim
         summary: one_line(&result.summary, limits.text_bytes_max),
         details: details(result.details, limits),
     }
+}
+
+/// What matters most comes first, so that it is not what is left out.
+pub(crate) fn findings(found: Vec<wit_readiness::Finding>, limits: &Limits) -> Vec<Finding> {
+    let finding = |finding: wit_readiness::Finding| Finding {
+        weight: match finding.weight {
+            wit_readiness::Weight::Note => Weight::Note,
+            wit_readiness::Weight::Warning => Weight::Warning,
+            wit_readiness::Weight::Blocking => Weight::Blocking,
+        },
+        code: one_line(&finding.code, CODE_BYTES_MAX),
+        summary: one_line(&finding.summary, limits.text_bytes_max),
+        advice: one_line(&finding.advice, limits.text_bytes_max),
+        details: details(finding.details, limits),
+    };
+    let mut found: Vec<Finding> = found.into_iter().map(finding).collect();
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.weight));
+    found.truncate(FINDINGS_MAX);
+    found
 }
 
 pub(crate) fn error(error: wit_recovery::Error, limits: &Limits) -> KitError {

@@ -12,6 +12,8 @@ use crate::limits::contract;
 pub(crate) const PACKAGE: &str = "mainstay:kit";
 /// What every kit exports.
 pub(crate) const RECOVERY: &str = "recovery";
+/// What a kit exports that can say whether a node is ready.
+pub(crate) const READINESS: &str = "readiness";
 /// Words that the other interfaces use. Imported by nearly every kit, and no capability.
 pub(crate) const TYPES: &str = "types";
 /// The capabilities of the contract, in the order in which they are shown.
@@ -83,6 +85,13 @@ pub(crate) fn compatible(asked: &Version, served: &Version) -> bool {
         (0, minor) => served.major == 0 && served.minor == minor,
         (major, _) => served.major == major,
     }
+}
+
+/// Whether `name`, as it stands in a component's export section, is this interface in a version that is served.
+pub(crate) fn exports(name: &str, interface: &str) -> bool {
+    let (path, version) = split(name);
+    path.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/')) == Some(interface)
+        && version.is_some_and(|version| compatible(&version, &contract::VERSION))
 }
 
 /// The full name of an interface of the contract.

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use wasmtime::component::InstancePre;
 
-use crate::bindings::KitPre;
+use crate::bindings::KitIndices;
+use crate::bindings::ready::ReadyKitIndices;
 use crate::capability::CallState;
 use crate::grants::{GrantProblem, Grants, check};
 use crate::inspect::Examined;
@@ -17,7 +19,7 @@ use crate::slots::KitSlots;
 /// A kit that is ready to be called. What is loaded stays as it is, whatever becomes of the file.
 pub struct Kit {
     pub(crate) runtime: Arc<Shared>,
-    pub(crate) pre: KitPre<CallState>,
+    pub(crate) linked: Linked,
     pub(crate) slots: KitSlots,
     pub(crate) title: Arc<str>,
     manifest: Manifest,
@@ -43,6 +45,14 @@ pub enum Placement {
     },
 }
 
+/// A component with its imports, and where in it the functions are that are called.
+pub(crate) struct Linked {
+    pub(crate) pre: InstancePre<CallState>,
+    pub(crate) recovery: KitIndices,
+    /// In a kit that has this ability.
+    pub(crate) readiness: Option<ReadyKitIndices>,
+}
+
 impl std::fmt::Debug for Kit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kit").field("title", &self.title).field("path", &self.origin.path).finish_non_exhaustive()
@@ -53,7 +63,7 @@ impl Kit {
     pub(crate) fn new(
         runtime: Arc<Shared>,
         examined: Examined,
-        pre: KitPre<CallState>,
+        linked: Linked,
         placement: Placement,
         from_cache: bool,
     ) -> Self {
@@ -68,7 +78,7 @@ impl Kit {
             wasi: examined.wasi,
             abilities: examined.abilities,
             runtime,
-            pre,
+            linked,
             placement,
             from_cache,
         }
@@ -126,6 +136,12 @@ impl Kit {
     #[must_use]
     pub fn abilities(&self) -> &[String] {
         &self.abilities
+    }
+
+    /// Whether it can say if a node is ready: [`crate::Operation::Assess`].
+    #[must_use]
+    pub fn has_readiness(&self) -> bool {
+        self.linked.readiness.is_some()
     }
 
     /// Where its calls take their memory from.

@@ -65,8 +65,8 @@ pub use kit::{Kit, Placement};
 pub use limits::{Limits, RuntimeConfig, contract};
 pub use manifest::{Manifest, Need, SECTION as MANIFEST_SECTION};
 pub use outcome::{
-    CommandEvidence, Details, Done, Effect, ErrorKind, Evidence, Failure, Fault, FaultKind, Health, Inside, KitError,
-    Operation, Outcome, RecoveryResult, Report, Retry, Verdict,
+    CommandEvidence, Details, Done, Effect, ErrorKind, Evidence, Failure, Fault, FaultKind, Finding, Health, Inside,
+    KitError, Operation, Outcome, RecoveryResult, Report, Retry, Verdict, Weight,
 };
 pub use params::ParamsProblem;
 pub use runtime::Runtime;

@@ -21,6 +21,8 @@ pub enum Operation {
     QuickCheck,
     /// Repair on this node what this says is broken.
     Recover(Failure),
+    /// Say whether this node is ready to bring it in service; of kits that have the ability.
+    Assess,
 }
 
 impl Operation {
@@ -32,6 +34,7 @@ impl Operation {
             Self::Remove => "remove",
             Self::QuickCheck => "quick-check",
             Self::Recover(_) => "recover",
+            Self::Assess => "assess",
         }
     }
 }
@@ -61,6 +64,33 @@ pub struct Report {
     pub code: String,
     /// A sentence a person can act on.
     pub summary: String,
+    /// Named extras.
+    pub details: Details,
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// Worth knowing.
+    Note,
+    /// A restore would succeed, but a person should look.
+    Warning,
+    /// A restore would fail here, or harm.
+    Blocking,
+}
+
+/// One thing that was found about whether this node is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
+    /// Stable, for programs.
+    pub code: String,
+    /// What was found.
+    pub summary: String,
+    /// What to do about it.
+    pub advice: String,
     /// Named extras.
     pub details: Details,
 }
@@ -191,6 +221,8 @@ pub enum Outcome {
     Report(Report),
     /// recover answered.
     Recovery(RecoveryResult),
+    /// assess answered: what matters most comes first.
+    Findings(Vec<Finding>),
     /// The kit says that it could not.
     Error(KitError),
     /// There is no answer of the kit: the host says why.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
-use crate::bindings::{KitPre, mainstay::kit as wit};
+use crate::bindings::{KitIndices, mainstay::kit as wit, ready::ReadyKitIndices};
 use crate::cache::Cache;
 use crate::capability::CallState;
 use crate::engine::Engines;
@@ -18,7 +18,8 @@ use crate::error::{LoadError, RuntimeError, Subject};
 use crate::fit;
 use crate::host::Host;
 use crate::inspect::{Examined, examine, hex};
-use crate::kit::{Kit, Placement};
+use crate::interfaces::{READINESS, exports};
+use crate::kit::{Kit, Linked, Placement};
 use crate::limits::{Limits, RuntimeConfig, contract};
 use crate::meter;
 use crate::slots::Slots;
@@ -109,11 +110,11 @@ impl Shared {
             Placement::Pooled => &self.engines.pooled,
             Placement::OnDemand { .. } => &self.engines.on_demand,
         };
-        let pre = link(engine, &component, &examined).map_err(|error| mismatch(&examined.subject, &error))?;
+        let linked = link(engine, &component, &examined).map_err(|error| mismatch(&examined.subject, &error))?;
         if let Placement::OnDemand { why } = &placement {
             tracing::info!(file = %file.display(), %why, "this kit does not fit the pool: its calls cost more");
         }
-        Ok(Arc::new(Kit::new(Arc::clone(self), examined, pre, placement, from_cache)))
+        Ok(Arc::new(Kit::new(Arc::clone(self), examined, linked, placement, from_cache)))
     }
 
     /// From the cache, or compiled; on the pooled engine if it fits there.
@@ -172,7 +173,7 @@ impl Shared {
 }
 
 /// Links what the kit imports, and compares the types of imports and exports.
-fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime::Result<KitPre<CallState>> {
+fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime::Result<Linked> {
     type Own = HasSelf<CallState>;
     let mut linker = Linker::<CallState>::new(engine);
     let linker = &mut linker;
@@ -192,9 +193,12 @@ fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime
     if examined.wasi {
         wasi::add_to_linker(linker)?;
     }
-    let pre = KitPre::new(linker.instantiate_pre(component)?)?;
+    let pre = linker.instantiate_pre(component)?;
+    let recovery = KitIndices::new(&pre)?;
     fit::check(engine, component)?;
-    Ok(pre)
+    let has_readiness = examined.abilities.iter().any(|name| exports(name, READINESS));
+    let readiness = has_readiness.then(|| ReadyKitIndices::new(&pre)).transpose()?;
+    Ok(Linked { pre, recovery, readiness })
 }
 
 fn mismatch(subject: &Subject, error: &wasmtime::Error) -> LoadError {

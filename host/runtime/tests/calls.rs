@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{House, call, fault, granted, nothing, outcome, report, steps};
-use mainstay_runtime::{Call, FaultKind, Kit, Limits, Operation, Placement, ResourceServices};
+use mainstay_runtime::{Call, FaultKind, Kit, Limits, Operation, Outcome, Placement, ResourceServices, Weight};
 use mainstay_test_support::kits::{Target, test_kit};
 use serde_json::{Value, json};
 
@@ -274,4 +274,23 @@ async fn computing_calls_delay_no_check_for_long() {
     for task in spinning {
         assert!(task.await.unwrap_err().is_cancelled(), "also what waits for its turn can be dropped");
     }
+}
+
+/// What matters most comes first, an answer is an answer, and a kit without the ability is not asked.
+#[tokio::test]
+async fn a_kit_says_whether_the_node_is_ready() {
+    let house = House::new();
+    let (kit, resource) = (probe(&house).await, house.resource("probe", granted()));
+    assert!(kit.has_readiness());
+    let asked = steps(&json!([{"do": "store-keys"}, {"do": "secret", "name": "not-granted"}]));
+    let said = outcome(&kit, call(Operation::Assess, "probe", &asked, &resource)).await;
+    let Outcome::Findings(found) = said else { panic!("{said:?}") };
+    let found: Vec<_> = found.iter().map(|it| (it.weight, it.code.as_str(), it.advice.as_str())).collect();
+    assert_eq!(found, [(Weight::Blocking, "fault", "take another step"), (Weight::Note, "ok", "")]);
+
+    let null = house.kit("null").await;
+    assert!(!null.has_readiness());
+    let said = outcome(&null, call(Operation::Assess, "null", &json!({}), &resource)).await;
+    let fault = fault(&said, FaultKind::Trap);
+    assert!(fault.message.contains("no ability `readiness`"), "{}", fault.message);
 }

@@ -98,6 +98,35 @@ impl Kit for Dns {
     }
 }
 
+impl Readiness for Dns {
+    /// Whether the name servers answer here with authority, nothing stands in the way of the names, and the key is there.
+    /// Whether they would take an update is not tried: there is no way to ask that changes nothing.
+    fn assess(ctx: &Context<DnsParams>) -> Result<Vec<Finding>, Error> {
+        let plan = Plan::new(&ctx.params)?;
+        Ok(plan.zones.iter().filter_map(|zone| could_put_in_place(zone).err()).map(blocking).collect())
+    }
+}
+
+/// What restore finds out before it changes anything.
+fn could_put_in_place(zone: &Zone) -> Result<(), Error> {
+    let mut session = Session::new(zone);
+    session.check_grants()?;
+    zone.key.as_ref().map(Key::fetch).transpose()?;
+    let looks = session.look()?;
+    for (set, seen) in zone.sets.iter().zip(&looks) {
+        if let Seen::InTheWay(what) = seen {
+            return Err(zone::in_the_way(set, what));
+        }
+    }
+    Ok(())
+}
+
+fn blocking(error: Error) -> Finding {
+    let advice = "Restore would fail for the same reason; it is asked again by itself";
+    let finding = Finding::blocking(error.code, error.message, advice);
+    Finding { details: error.details, ..finding }
+}
+
 /// What putting a zone in place took.
 enum Written {
     /// It was so already.
@@ -231,7 +260,7 @@ fn some(texts: impl Iterator<Item = String>) -> String {
     }
 }
 
-mainstay_sdk::export_kit!(Dns, needs: [
+mainstay_sdk::export_kit!(Dns, abilities: [readiness], needs: [
     net: "asks the name servers, and sends them updates",
     clock: "puts the time into signatures, and waits no longer than it may",
     random: "gives messages ids that nobody can guess",

@@ -581,3 +581,21 @@ fn what_an_operator_may_write() {
         assert_eq!(places, [at], "{value}");
     }
 }
+
+#[test]
+fn a_standby_is_ready_when_restore_would_get_as_far_as_writing() {
+    let (host, server) = world();
+    let ctx = context(&host, json!({}));
+    assert_eq!(Dns::assess(&ctx).unwrap(), []);
+    server.put(MAIL, Rtype::A, 300, &[OTHERS]);
+    assert_eq!(Dns::assess(&ctx).unwrap(), [], "that another node has the name is what a standby sees");
+    assert_eq!(host.stored("kept"), None);
+
+    let found = Dns::assess(&context(&host, json!({ "key": { "name": KEY, "secret": "no-such" } }))).unwrap();
+    assert_eq!((found.len(), found[0].weight), (1, Weight::Blocking), "{found:?}");
+    assert!(found[0].summary.contains("no-such"), "{found:?}");
+    let found = Dns::assess(&context(&host, json!({ "servers": ["192.0.2.99"] }))).unwrap();
+    assert_eq!((found.len(), found[0].weight), (1, Weight::Blocking), "{found:?}");
+    assert!(found[0].summary.contains("192.0.2.99"), "{found:?}");
+    host.assert_declared::<Dns>();
+}

@@ -99,6 +99,23 @@ impl Kit for GenApp {
     }
 }
 
-mainstay_sdk::export_kit!(GenApp, needs: [
+impl Readiness for GenApp {
+    fn assess(ctx: &Context<GenAppParams>) -> Result<Vec<Finding>, Error> {
+        let Some(program) = &ctx.params.readiness else { return Ok(Vec::new()) };
+        let Err(bad) = run(ctx, program, Children::End)? else { return Ok(Vec::new()) };
+        let error = bad.error("readiness").no_effect();
+        match bad.ending {
+            Ending::Exited(_) => {
+                let advice = "See to what it says; it is asked again by itself";
+                let finding = Finding::blocking(error.code, error.message, advice);
+                Ok(vec![Finding { details: error.details, ..finding }])
+            }
+            // It says nothing about whether the node is ready.
+            Ending::Signalled(_) | Ending::TimedOut => Err(error),
+        }
+    }
+}
+
+mainstay_sdk::export_kit!(GenApp, abilities: [readiness], needs: [
     command: "runs the programs that bring the application in service, take it out, check and repair it",
 ]);

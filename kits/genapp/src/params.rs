@@ -18,6 +18,8 @@ pub struct GenAppParams {
     pub quick_check: Option<Program>,
     /// Repairs the application on this node, and may leave it running in the background.
     pub recover: Option<Program>,
+    /// Asked on a standby: could restore succeed there, now? Exits with another code, and says why, if not.
+    pub readiness: Option<Program>,
     /// What local recovery does without a recover program (default: restart).
     #[serde(default)]
     pub without_recover: WithoutRecover,

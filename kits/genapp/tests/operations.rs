@@ -187,3 +187,22 @@ fn what_an_operator_may_write() {
     assert_eq!(schema["needs"][0]["interface"], "command");
     assert_eq!(schema["needs"][1]["interface"], "log");
 }
+
+#[test]
+fn a_standby_is_ready_when_the_program_says_so() {
+    let host = FakeHost::install();
+    assert_eq!(GenApp::assess(&context(&host, json!({}))).unwrap(), [], "there is nobody to ask");
+    host.program_with_args("/app/ready", &["-t", "app", "-i", "app"], exited(0));
+    let ctx = context(&host, json!({ "readiness": "/app/ready" }));
+    assert_eq!(GenApp::assess(&ctx).unwrap(), []);
+    assert!(!only(&host).keep_children);
+    host.program("/app/ready", |_| exited_saying(4, "no licence"));
+    let found = GenApp::assess(&ctx).unwrap();
+    assert_eq!((found.len(), found[0].weight, found[0].code.as_str()), (1, Weight::Blocking, "exit-code"));
+    assert!(found[0].summary.contains("no licence"), "{found:?}");
+    assert_eq!(detail(&found[0].details, "exit-code"), Some("4"));
+    // A program that is ended says nothing about the node.
+    host.program("/app/ready", |_| ended(Ending::TimedOut));
+    assert_eq!(GenApp::assess(&ctx).unwrap_err().code, "timeout");
+    host.assert_declared::<GenApp>();
+}

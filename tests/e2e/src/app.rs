@@ -25,6 +25,7 @@ const RESTORE: &str = include_str!("app/restore.sh");
 const REMOVE: &str = include_str!("app/remove.sh");
 const QUICK_CHECK: &str = include_str!("app/quick-check.sh");
 const RECOVER: &str = include_str!("app/recover.sh");
+const READINESS: &str = include_str!("app/readiness.sh");
 const DAEMON: &str = include_str!("app/daemon.sh");
 
 /// An application that is installed on some nodes.
@@ -146,6 +147,7 @@ impl AppOn {
             ("remove", REMOVE),
             ("quick-check", QUICK_CHECK),
             ("recover", RECOVER),
+            ("readiness", READINESS),
             ("daemon", DAEMON),
         ];
         for (program, body) in scripts {

@@ -197,6 +197,17 @@ impl Kit for Probe {
     }
 }
 
+impl Readiness for Probe {
+    /// A note for a step that went well, something blocking for one that did not.
+    fn assess(ctx: &Context<Script>) -> Result<Vec<Finding>, Error> {
+        let finding = |(outcome, text): (String, String)| match outcome.as_str() {
+            "ok" => Finding::note("ok", text, ""),
+            _ => Finding::blocking(outcome, text, "take another step"),
+        };
+        Ok(details(ctx).into_iter().map(finding).collect())
+    }
+}
+
 fn details(ctx: &Context<Script>) -> Vec<(String, String)> {
     ctx.params
         .steps
@@ -336,7 +347,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-mainstay_sdk::export_kit!(Probe, needs: [
+mainstay_sdk::export_kit!(Probe, abilities: [readiness], needs: [
     log: "writes what it is told to",
     clock: "reads the clock and sleeps",
     random: "asks for random bytes",

@@ -87,6 +87,7 @@ pub const REQUIRED: &[&str] = &[
     "fault: kill",
     "fault: kit check",
     "fault: kit recover",
+    "fault: kit assess",
     "fault: kit remove",
     "fault: kit restore",
     "fault: kit-slow",

@@ -220,6 +220,7 @@ fn kit(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
                 "remove" => app.remove = answer,
                 "check" => app.check = answer,
                 "recover" => app.recover = answer,
+                "assess" => app.assess = answer,
                 _ => return None,
             }
         }

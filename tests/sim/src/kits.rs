@@ -1,6 +1,6 @@
 //! Applications and what a kit says of them. The application is the truth; the kit may be slow, fail, hang or lie.
 
-use mainstay_core::node::{CheckReport, FaultKind, Health, Operation, Outcome, RetryWhere, Verdict};
+use mainstay_core::node::{CheckReport, FaultKind, Finding, Health, Operation, Outcome, RetryWhere, Verdict, Weight};
 use mainstay_core::time::Millis;
 
 /// What a kit does when it is asked something.
@@ -28,6 +28,8 @@ pub enum Answer {
     CannotTell,
     /// Check: the kit knows nothing of its health.
     Unmonitored,
+    /// Assess: something keeps restore from succeeding here.
+    NotReady,
 }
 
 impl Answer {
@@ -45,6 +47,7 @@ impl Answer {
             "lies" => Self::Lies,
             "cannot-tell" => Self::CannotTell,
             "unmonitored" => Self::Unmonitored,
+            "not-ready" => Self::NotReady,
             _ => return None,
         })
     }
@@ -69,6 +72,8 @@ pub struct App {
     pub check: Answer,
     /// How recover answers.
     pub recover: Answer,
+    /// How assess answers.
+    pub assess: Answer,
     /// What restore and remove take.
     pub takes: Millis,
 }
@@ -84,6 +89,7 @@ impl Default for App {
             remove: Answer::Well,
             check: Answer::Well,
             recover: Answer::Well,
+            assess: Answer::Well,
             takes: Millis(10),
         }
     }
@@ -120,12 +126,13 @@ impl App {
             Operation::Restore => (&self.restore, self.takes, Some((true, false))),
             Operation::Remove => (&self.remove, self.takes, Some((false, false))),
             Operation::QuickCheck => (&self.check, Millis(2), None),
+            Operation::Assess => (&self.assess, Millis(2), None),
             Operation::Recover(_) => (&self.recover, self.takes, Some((true, false))),
         };
         let is = None;
         let half = match operation {
             Operation::Restore => Some((true, true)),
-            Operation::Remove | Operation::QuickCheck | Operation::Recover(_) => is,
+            Operation::Remove | Operation::QuickCheck | Operation::Recover(_) | Operation::Assess => is,
         };
         let (becomes, outcome) = match answer {
             Answer::Well => (done, self.well(operation, Verdict::Recovered)),
@@ -138,6 +145,7 @@ impl App {
             Answer::Traps => (done, fault(FaultKind::Trap, "the kit trapped")),
             Answer::Hangs => (done, fault(FaultKind::Timeout, "no answer within the budget")),
             Answer::CannotTell => (is, error(RetryWhere::Here)),
+            Answer::NotReady => (is, Outcome::Findings(vec![no_room()])),
             Answer::Unmonitored => (is, Outcome::Report(report(Health::Healthy, "not monitored", true))),
         };
         let takes = (*answer != Answer::Hangs).then_some(takes);
@@ -149,6 +157,7 @@ impl App {
             Operation::Restore => Outcome::Done { summary: "started".into() },
             Operation::Remove => Outcome::Done { summary: "stopped".into() },
             Operation::Recover(_) => Outcome::Recovery { verdict, summary: "did what it could".into() },
+            Operation::Assess => Outcome::Findings(Vec::new()),
             Operation::QuickCheck => Outcome::Report(match (self.running, self.broken) {
                 (true, false) => report(Health::Healthy, "serves", false),
                 (true, true) => report(Health::Failed, "does not answer", false),
@@ -166,6 +175,15 @@ fn report(health: Health, summary: &str, unmonitored: bool) -> CheckReport {
         unmonitored,
         concurrent: false,
         timed_out: false,
+    }
+}
+
+fn no_room() -> Finding {
+    Finding {
+        weight: Weight::Blocking,
+        code: "sim".into(),
+        summary: "there is no room for it".into(),
+        advice: "Make room".into(),
     }
 }
 

@@ -220,6 +220,7 @@ impl Story {
                 "remove" => app.remove = answer,
                 "check" => app.check = answer,
                 "recover" => app.recover = answer,
+                "assess" => app.assess = answer,
                 _ => panic!("`{key}`: no operation"),
             }
         }

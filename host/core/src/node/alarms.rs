@@ -23,6 +23,7 @@ use crate::time::UnixMs;
 pub(super) enum Scope {
     Peer(usize),
     Arbiter,
+    Node,
     Hierarchy(HierarchyIndex),
     Resource(HierarchyIndex, ResourceIndex),
 }
@@ -50,6 +51,8 @@ pub(super) enum Kind {
     Blind,
     Violation,
     Unusable,
+    NotReady,
+    Hindered,
 }
 
 type Found = Vec<(Kind, String)>;
@@ -102,7 +105,7 @@ impl Node {
             return;
         }
         let hierarchy = match scope {
-            Scope::Peer(_) | Scope::Arbiter => None,
+            Scope::Peer(_) | Scope::Arbiter | Scope::Node => None,
             Scope::Hierarchy(h) | Scope::Resource(h, _) => Some(self.name(h).clone()),
         };
         let mut kept = BTreeMap::new();
@@ -191,6 +194,15 @@ impl Node {
                         "the arbiter does not answer: {why}. What is in service here stays so only as long as all other nodes of its hierarchy are heard (O12); nothing is taken over. See to it that a majority of its members runs and is reached"
                     );
                     found.push((Kind::ArbiterAway, text));
+                }
+            }
+            Scope::Node => {
+                if !self.hindered.is_empty() {
+                    let text = alloc::format!(
+                        "nothing is brought in service on this node by itself: {}",
+                        self.hindered.join("; ")
+                    );
+                    found.push((Kind::Hindered, text));
                 }
             }
             Scope::Hierarchy(h) => {
@@ -355,6 +367,14 @@ impl Node {
         let owner = self.is_owner(h);
         if let Some(problem) = &resource.unusable {
             found.push((Kind::Unusable, alloc::format!("{tag} cannot be brought in service on this node: {problem}")));
+        }
+        if let Some(finding) = self.blocking(h, r).next() {
+            let text = alloc::format!(
+                "{tag} could not be brought in service on this node: {}. {}",
+                finding.summary.trim_end_matches('.'),
+                finding.advice
+            );
+            found.push((Kind::NotReady, text.trim_end().to_string()));
         }
         if let Some(running) = &resource.violation {
             let text = match self.durable(h).owner() {

@@ -127,6 +127,15 @@ impl Node {
         );
     }
 
+    /// Asks the kit whether this node is ready.
+    pub(super) fn assess(&mut self, h: HierarchyIndex, r: ResourceIndex) {
+        let budget = self.local(h).hierarchy.resource(r).timeouts.readiness;
+        let id = alloc::format!("{}-{}-assess-{}", self.me, self.state.incarnation, self.next_call);
+        let due = self.now.monotonic;
+        let parts = CallParts { operation: Operation::Assess, id, attempt: 1, budget, cause: None, due };
+        self.call(h, r, Purpose::Assess, parts);
+    }
+
     fn call(&mut self, h: HierarchyIndex, r: ResourceIndex, purpose: Purpose, parts: CallParts) {
         debug_assert!(self.resource(h, r).call.is_none(), "at most one call for a resource at a time");
         self.next_call += 1;
@@ -173,6 +182,11 @@ impl Node {
             Purpose::StandbyCheck => {
                 if !call.cancelled {
                     self.standby_checked(h, r, outcome);
+                }
+            }
+            Purpose::Assess => {
+                if !call.cancelled {
+                    self.assessed(h, r, outcome);
                 }
             }
             Purpose::Look => {
@@ -252,6 +266,7 @@ impl Node {
                 resource.ladder = crate::ladder::Ladder::default();
                 resource.report = None;
                 resource.violation = None;
+                resource.findings.clear();
                 resource.looked = true;
                 self.schedule_check(h, r, self.now.monotonic);
                 if step.is_some() {
@@ -312,7 +327,7 @@ impl Node {
             }
             Outcome::Fault { kind: FaultKind::Cancelled, message } => (Ended::Unknown, false, message.clone()),
             Outcome::Fault { message, .. } => (Ended::Unknown, false, alloc::format!("local recovery: {message}")),
-            Outcome::Done { .. } | Outcome::Report(_) => {
+            Outcome::Done { .. } | Outcome::Report(_) | Outcome::Findings(_) => {
                 (Ended::Unknown, false, "the answer was not one to recover".to_string())
             }
         };
@@ -327,7 +342,9 @@ impl Node {
             Outcome::Error { retry, .. } => self.not_repaired(h, r, text, retry == RetryWhere::Here),
             Outcome::Fault { kind: FaultKind::Cancelled, .. } => {}
             // Nobody knows what it did: a look tells.
-            Outcome::Fault { .. } | Outcome::Done { .. } | Outcome::Report(_) => self.repaired(h, r, false),
+            Outcome::Fault { .. } | Outcome::Done { .. } | Outcome::Report(_) | Outcome::Findings(_) => {
+                self.repaired(h, r, false)
+            }
         }
     }
 
@@ -389,7 +406,7 @@ fn judge(operation: &OperationState, outcome: Outcome) -> Verdicts {
             kind: FaultKind::Trap | FaultKind::Timeout | FaultKind::OutOfMemory | FaultKind::Cancelled,
             message,
         } => Verdicts::Unknown { why: message },
-        Outcome::Report(_) | Outcome::Recovery { .. } => {
+        Outcome::Report(_) | Outcome::Recovery { .. } | Outcome::Findings(_) => {
             Verdicts::Unknown { why: "the answer was to another question".to_string() }
         }
     }

@@ -1,9 +1,10 @@
 //! Checks: when they are due, and what they mean for a resource that is in service here, or that should not be.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use super::Node;
-use super::io::{CheckReport, Failure, FaultKind, Health, Outcome};
+use super::io::{CheckReport, Failure, FaultKind, Finding, Health, Outcome, Weight};
 use super::local::{LocalResource, Purpose};
 use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
@@ -50,7 +51,9 @@ impl Node {
 
     fn check_interval(&self, h: HierarchyIndex, r: ResourceIndex) -> Millis {
         let spec = self.local(h).hierarchy.resource(r);
-        if self.is_owner(h) { spec.check_interval } else { spec.standby_check_interval }
+        // A standby that is not ready may be needed any moment: it should not be long before it is seen to be ready again.
+        let often = self.is_owner(h) || self.blocking(h, r).next().is_some();
+        if often { spec.check_interval } else { spec.standby_check_interval }
     }
 
     pub(super) fn check_due(&mut self, h: HierarchyIndex, r: ResourceIndex, due: Monotonic) {
@@ -264,6 +267,35 @@ impl Node {
             self.tell.ownership();
             self.touch(h);
         }
+        let resource = self.resource(h, r);
+        if resource.assessable && resource.violation.is_none() {
+            self.assess(h, r);
+        }
+    }
+
+    /// A kit has said whether this node is ready. What it could not tell does not say that what was found is gone.
+    pub(super) fn assessed(&mut self, h: HierarchyIndex, r: ResourceIndex, outcome: Outcome) {
+        if let Outcome::Findings(findings) = outcome {
+            self.found(h, r, findings);
+        }
+    }
+
+    pub(super) fn found(&mut self, h: HierarchyIndex, r: ResourceIndex, findings: Vec<Finding>) {
+        let resource = self.resource_mut(h, r);
+        if resource.findings != findings {
+            resource.findings = findings;
+            let again = self.now.monotonic + self.check_interval(h, r);
+            self.schedule_check(h, r, again);
+            self.mark(h, r);
+            self.tell.ownership();
+            self.touch(h);
+        }
+    }
+
+    /// What a kit found that keeps this node from bringing the resource in service.
+    pub(super) fn blocking(&self, h: HierarchyIndex, r: ResourceIndex) -> impl Iterator<Item = &Finding> {
+        let counts = !self.is_owner(h);
+        self.resource(h, r).findings.iter().filter(move |finding| counts && finding.weight == Weight::Blocking)
     }
 }
 
@@ -282,7 +314,7 @@ fn see(outcome: Outcome) -> (Seen, Option<CheckReport>) {
         Outcome::Error { code, message, .. } => (Seen::CannotTell(alloc::format!("{message} ({code})")), None),
         Outcome::Fault { kind: FaultKind::Timeout, message } => (Seen::TimedOut(message), None),
         Outcome::Fault { message, .. } => (Seen::CannotTell(message), None),
-        Outcome::Done { .. } | Outcome::Recovery { .. } => {
+        Outcome::Done { .. } | Outcome::Recovery { .. } | Outcome::Findings(_) => {
             (Seen::CannotTell("the answer was not one to quick-check".to_string()), None)
         }
     }

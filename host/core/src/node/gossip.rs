@@ -170,7 +170,10 @@ impl Node {
         if self.state.drained {
             reasons.push("the node is drained".into());
         }
+        reasons.extend(self.hindered.iter().cloned());
         for (r, resource) in local.hierarchy.resources().zip(&local.resources) {
+            let blocking = self.blocking(h, r);
+            reasons.extend(blocking.map(|finding| alloc::format!("{}: {}", local.hierarchy.tag(r), finding.summary)));
             if let Some(found) = &resource.violation {
                 reasons.push(alloc::format!(
                     "{} is running here although it should not be: {found}",

@@ -1,6 +1,6 @@
 //! What goes into a node and what comes out of it. All of it is plain data.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -36,6 +36,10 @@ pub enum Input {
     LeftoverGone(Tag),
     /// What is wrong with the kits, params and grants of resources on this node, by tag; replaces what was.
     Unusable(BTreeMap<Tag, String>),
+    /// The resources whose kits can say whether this node is ready for them; replaces what was.
+    Assessable(BTreeSet<Tag>),
+    /// What keeps this node from bringing anything in service, whatever it is, in words; replaces what was.
+    Hindered(Vec<String>),
     /// The version of each kit here; replaces what was.
     Kits(BTreeMap<KitName, String>),
     /// The arbiter has answered.
@@ -119,6 +123,8 @@ pub enum Operation {
     QuickCheck,
     /// Repair.
     Recover(Failure),
+    /// Say whether this node is ready to bring it in service.
+    Assess,
 }
 
 /// Why a kit is asked to repair.
@@ -191,6 +197,31 @@ pub struct CheckReport {
     pub timed_out: bool,
 }
 
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// Worth knowing.
+    Note,
+    /// A restore would succeed, but a person should look.
+    Warning,
+    /// A restore would fail here, or harm.
+    Blocking,
+}
+
+/// One thing that a kit found about whether this node is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
+    /// For programs.
+    pub code: String,
+    /// What was found, for people.
+    pub summary: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
 /// What a recovery came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -238,6 +269,8 @@ pub enum Outcome {
     },
     /// quick-check looked.
     Report(CheckReport),
+    /// assess looked: what matters most comes first.
+    Findings(Vec<Finding>),
     /// recover came to an end.
     Recovery {
         /// What it came to.

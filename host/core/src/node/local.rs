@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::arbiter::Taking;
-use super::io::{CallId, CheckReport};
+use super::io::{CallId, CheckReport, Finding};
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::ladder::Ladder;
 use crate::names::NodeName;
@@ -77,6 +77,10 @@ pub(super) struct LocalResource {
     pub(super) violation: Option<String>,
     /// What is wrong with its kit, params or grants on this node.
     pub(super) unusable: Option<String>,
+    /// Its kit can say whether this node is ready for it.
+    pub(super) assessable: bool,
+    /// What the kit found about that, the last time it could tell since this node was not the owner.
+    pub(super) findings: Vec<Finding>,
     /// What is shown of it.
     pub(super) view: ResourceView,
 }
@@ -98,6 +102,8 @@ pub(super) enum Purpose {
     Check,
     /// A check of what should not be in service here (O21).
     StandbyCheck,
+    /// Whether this node is ready to bring in service what it does not own.
+    Assess,
     /// A look at what an operation with unknown outcome has left, before it is tried again.
     Look,
     /// restore, remove or recover.
@@ -117,6 +123,8 @@ impl LocalHierarchy {
             report: None,
             violation: None,
             unusable: None,
+            assessable: false,
+            findings: Vec::new(),
             view: ResourceView::new(ResourceStatus::IllState, "the daemon has just started"),
         };
         let resources = hierarchy.resources().map(|_| resource()).collect();

@@ -45,8 +45,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use io::{
-    Call, CallId, CheckReport, Failure, FaultKind, FenceId, Health, Input, Operation, Outcome, Output, RecordNumber,
-    Reply, Request, RequestId, RetryWhere, Verdict,
+    Call, CallId, CheckReport, Failure, FaultKind, FenceId, Finding, Health, Input, Operation, Outcome, Output,
+    RecordNumber, Reply, Request, RequestId, RetryWhere, Verdict, Weight,
 };
 pub use timers::{HierarchyIndex, Timer};
 
@@ -118,6 +118,8 @@ pub struct Node {
     fences: BTreeMap<NodeName, FenceSpec>,
     config_parts: BTreeMap<String, String>,
     kits: BTreeMap<KitName, String>,
+    /// What keeps this node from bringing anything in service.
+    hindered: Vec<String>,
     seed: u64,
     now: Now,
     stopped: bool,
@@ -209,6 +211,7 @@ impl Node {
             fences,
             config_parts,
             kits,
+            hindered: Vec::new(),
             seed,
             now,
             stopped: false,
@@ -369,6 +372,8 @@ impl Node {
             Input::LeftoverGone(tag) => self.leftover_gone(&tag),
             Input::Unusable(unusable) => self.unusable(unusable),
             Input::Knocked { node, path, answered } => self.knocked(&node, &path, answered),
+            Input::Assessable(tags) => self.assessable(&tags),
+            Input::Hindered(reasons) => self.hindered(reasons),
             Input::Kits(kits) => self.kits_changed(kits),
             Input::Arbiter(id, answer) => self.arbiter_answered(id, answer),
             Input::ArbiterChanged(view) => self.arbiter_changed(&view),
@@ -528,6 +533,7 @@ impl Node {
         if !self.changed.is_empty() {
             (0..self.peers.len()).for_each(|peer| self.refresh_alarms(Scope::Peer(peer)));
             self.refresh_alarms(Scope::Arbiter);
+            self.refresh_alarms(Scope::Node);
         }
         while let Some(h) = self.changed.pop_first() {
             if self.local(h).member {
@@ -550,6 +556,28 @@ impl Node {
                 // What could not be done may be possible now.
                 self.local_mut(h).attempted = false;
                 self.tell.ownership();
+                self.touch(h);
+            }
+        }
+    }
+
+    fn assessable(&mut self, tags: &BTreeSet<Tag>) {
+        for h in self.indices() {
+            for r in self.local(h).hierarchy.resources() {
+                let assessable = tags.contains(self.tag(h, r));
+                self.resource_mut(h, r).assessable = assessable;
+                if !assessable {
+                    self.found(h, r, Vec::new());
+                }
+            }
+        }
+    }
+
+    fn hindered(&mut self, reasons: Vec<String>) {
+        if self.hindered != reasons {
+            self.hindered = reasons;
+            self.tell.ownership();
+            for h in self.indices() {
                 self.touch(h);
             }
         }

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::Node;
-use super::io::Health;
+use super::io::{Health, Weight};
 use super::timers::HierarchyIndex;
 use crate::hierarchy::ResourceIndex;
 use crate::ladder::Stage;
@@ -37,7 +37,7 @@ impl Node {
     }
 
     fn view(&self, h: HierarchyIndex, r: ResourceIndex) -> ResourceView {
-        use ResourceStatus::{IllState, Isu, Osf, Osu};
+        use ResourceStatus::{IllState, Isu, Osf};
         let durable = self.durable_resource(h, r);
         let resource = self.resource(h, r);
         if resource.leftover {
@@ -61,7 +61,7 @@ impl Node {
                     Some(failed) => {
                         ResourceView::new(Osf, alloc::format!("{} failed: {}", failed.operation, failed.why))
                     }
-                    None => ResourceView::new(Osu, self.why_out(h, r)),
+                    None => self.view_of_out(h, r),
                 }
             }
             Presence::Unknown => match &durable.failure {
@@ -160,6 +160,16 @@ impl Node {
         ResourceView { status, degraded, reason: report.summary.clone() }
     }
 
+    fn view_of_out(&self, h: HierarchyIndex, r: ResourceIndex) -> ResourceView {
+        let mut reason = self.why_out(h, r);
+        let worst = self.resource(h, r).findings.iter().find(|finding| finding.weight > Weight::Note);
+        let worst = worst.filter(|_| !self.is_owner(h));
+        if let Some(finding) = worst {
+            reason = alloc::format!("{reason}; {}", finding.summary);
+        }
+        ResourceView { status: ResourceStatus::Osu, degraded: worst.is_some(), reason }
+    }
+
     fn why_out(&self, h: HierarchyIndex, r: ResourceIndex) -> String {
         let durable = self.durable(h);
         if durable.unknown {
@@ -233,7 +243,7 @@ impl Node {
             unusable: self
                 .by_tag
                 .iter()
-                .filter_map(|(tag, (h, r))| Some((tag.clone(), self.resource(*h, *r).unusable.clone()?)))
+                .filter_map(|(tag, (h, r))| Some((tag.clone(), self.not_restorable(*h, *r)?)))
                 .collect(),
             kits: self.kits.clone(),
         };
@@ -245,6 +255,13 @@ impl Node {
             config: config.into(),
             nodes: peers.chain([(self.me.clone(), mine)]).collect(),
         }
+    }
+
+    /// Why this resource could not be restored here now, if not.
+    fn not_restorable(&self, h: HierarchyIndex, r: ResourceIndex) -> Option<String> {
+        let unusable = self.resource(h, r).unusable.clone();
+        let blocking = || self.blocking(h, r).next().map(|finding| finding.summary.clone());
+        unusable.or_else(blocking).or_else(|| self.hindered.first().cloned().filter(|_| !self.is_owner(h)))
     }
 
     /// What a peer has told, as if it were its journal.

@@ -251,6 +251,8 @@ pub struct Timeouts {
     pub quick_check: Millis,
     /// Of recover.
     pub recover: Millis,
+    /// Of asking whether a standby is ready.
+    pub readiness: Millis,
 }
 
 /// What the operator allows a kit to reach, for one resource.

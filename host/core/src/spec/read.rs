@@ -413,6 +413,7 @@ fn timeouts(table: &Table<'_, '_>) -> Timeouts {
         remove: Millis::from_mins(5),
         quick_check: Millis::from_secs(30),
         recover: Millis::from_mins(5),
+        readiness: Millis::from_secs(30),
     };
     let Some(inner) = table.table("timeouts", format!("`timeouts` of {}", table.name)) else { return default };
     let timeouts = Timeouts {
@@ -420,6 +421,7 @@ fn timeouts(table: &Table<'_, '_>) -> Timeouts {
         remove: inner.length("remove", default.remove, &OPERATIONS),
         quick_check: inner.length("quick-check", default.quick_check, &OPERATIONS),
         recover: inner.length("recover", default.recover, &OPERATIONS),
+        readiness: inner.length("readiness", default.readiness, &OPERATIONS),
     };
     inner.finish();
     timeouts

@@ -112,6 +112,27 @@ fn operations_by_hand() {
     assert!(!app.join("up").exists());
 }
 
+/// Whether a node is ready, by hand: of a kit that can say so.
+#[test]
+fn readiness_by_hand() {
+    let app = application();
+    assert_eq!(by_hand(&app, "assess", &[]).ok().trim(), "ready", "there is no program to ask");
+    let program = app.script("readiness", "echo 'no room' >&2; exit 1").display().to_string();
+    let param = format!("readiness={program}");
+    let more = ["--param", &param, "--grant-command", &program];
+    let said = by_hand(&app, "assess", &more);
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    for words in ["not ready", "blocking (exit-code)", "no room", "exit-code = 1"] {
+        assert!(said.out.contains(words), "{words:?} is not in\n{}", said.out);
+    }
+    let json = by_hand(&app, "assess", &[&more[..], &["--json"]].concat()).json();
+    assert_eq!(json["findings"][0]["weight"], "blocking", "{json}");
+    app.script("readiness", "exit 0");
+    assert_eq!(by_hand(&app, "assess", &more).ok().trim(), "ready");
+    let null = kit("null").display().to_string();
+    mainstay(["kit", "run", &null, "assess"]).fails_with(1, &["null", "does not export `readiness`"]);
+}
+
 /// Called wrongly: everything that is wrong at once, and nothing is run.
 #[test]
 fn operations_by_hand_that_cannot_be() {

@@ -91,6 +91,41 @@ fn what_cannot_be_restored_there_comes_back() {
     app.was_never_doubled();
 }
 
+/// A standby says beforehand that it could not restore: it is told, nothing moves there, by hand or by itself, and it is
+/// taken again as soon as it could.
+#[test]
+fn a_standby_that_could_not_restore_is_not_chosen() {
+    let mut cluster = Cluster::new(&["a", "b"]);
+    let app = cluster.app("web");
+    let programs = ["restore", "remove", "quick-check", "recover", "readiness"];
+    cluster.configure(&format!("{}{}", cluster.hierarchy("shop"), app.resource_with("shop", &programs, "")));
+    cluster.start_all();
+    cluster.wait_until_served_by("a");
+    cluster.wait_until_they_talk();
+    app.on("b").knob("readiness", "echo 'no licence for this machine' >&2; exit 1");
+    let told = |status: &mainstay_test_e2e::Status| {
+        status.alarm("web could not be brought in service on this node").is_some()
+            && status.reason("web", "b").contains("no licence for this machine")
+    };
+    cluster.wait_for("b", "what it could not do", told);
+    cluster.wait_for("a", "what b could not do", |status| {
+        status.reason("web", "b").contains("no licence for this machine")
+    });
+    let said = cluster.node("a").mainstay(&["switchover", "shop", "b"]);
+    said.fails_with(1, &["b cannot take shop", "no licence for this machine"]);
+    app.on("a").knob("recover", "echo 'the database is damaged' >&2; exit 1");
+    app.on("a").dies();
+    cluster.wait_for("a", "an alarm", |status| status.alarm("web is failed").is_some());
+    assert_eq!(app.on("b").begun("restore"), 0);
+    // It is asked for again and again by itself.
+    app.on("b").unknob("readiness");
+    cluster.wait_for("b", "all to be well", |status| status.alarms().is_empty());
+    cluster.node("a").mainstay(&["switchover", "shop", "b"]).ok();
+    cluster.wait_until_served_by("b");
+    assert_eq!(app.running(), ["b"]);
+    app.was_never_doubled();
+}
+
 /// The power cord of the owner is pulled; the other waits for the operator's word. Back again, the old owner leaves
 /// everything alone; failback is by hand.
 #[test]

@@ -124,7 +124,7 @@ impl Checks {
                 self.nowhere_else(now, node, &hierarchy.name, tag, machines, apart);
                 self.proven(node, &hierarchy.name, tag, machines);
             }
-            Operation::Remove | Operation::QuickCheck => {}
+            Operation::Remove | Operation::QuickCheck | Operation::Assess => {}
         }
     }
 

@@ -32,7 +32,7 @@ impl Checks {
                     }
                 }
             }
-            Operation::Recover(_) | Operation::QuickCheck => {}
+            Operation::Recover(_) | Operation::QuickCheck | Operation::Assess => {}
         }
     }
 }

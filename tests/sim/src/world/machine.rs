@@ -258,6 +258,7 @@ impl World {
             seed,
         };
         let life = machine.life;
+        let assessable = machine.apps.keys().map(|tag| Tag::new(tag.as_str())).collect();
         let leftovers: Vec<(Tag, Monotonic)> =
             machine.leftovers.iter().map(|(tag, until)| (tag.clone(), *until)).collect();
         let guardian = machine.guardian;
@@ -270,6 +271,7 @@ impl World {
         }
         self.carry_out(name);
         self.input(name, Input::Guardian { there: guardian });
+        self.input(name, Input::Assessable(assessable));
         self.reconnect(name);
     }
 
