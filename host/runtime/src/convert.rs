@@ -15,8 +15,8 @@ use crate::text::{clean, one_line};
 
 /// A stable code, in bytes: a word, not a sentence.
 const CODE_BYTES_MAX: usize = 100;
-/// So many findings are kept: more than anybody reads.
-const FINDINGS_MAX: usize = 50;
+/// So many findings are kept: as many as anybody reads. They share the details that one report may have.
+const FINDINGS_MAX: usize = 16;
 
 pub(crate) fn done(done: wit_recovery::Done, limits: &Limits) -> Done {
     Done {
@@ -55,6 +55,7 @@ pub(crate) fn recovery_result(result: wit_recovery::RecoveryResult, limits: &Lim
 
 /// What matters most comes first, so that it is not what is left out.
 pub(crate) fn findings(found: Vec<wit_readiness::Finding>, limits: &Limits) -> Vec<Finding> {
+    let limits = &Limits { details_max: limits.details_max / FINDINGS_MAX, ..limits.clone() };
     let finding = |finding: wit_readiness::Finding| Finding {
         weight: match finding.weight {
             wit_readiness::Weight::Note => Weight::Note,
@@ -66,10 +67,13 @@ pub(crate) fn findings(found: Vec<wit_readiness::Finding>, limits: &Limits) -> V
         advice: one_line(&finding.advice, limits.text_bytes_max),
         details: details(finding.details, limits),
     };
-    let mut found: Vec<Finding> = found.into_iter().map(finding).collect();
-    found.sort_by_key(|finding| std::cmp::Reverse(finding.weight));
-    found.truncate(FINDINGS_MAX);
-    found
+    let mut found = found;
+    found.sort_by_key(|finding| match finding.weight {
+        wit_readiness::Weight::Blocking => 0,
+        wit_readiness::Weight::Warning => 1,
+        wit_readiness::Weight::Note => 2,
+    });
+    found.into_iter().take(FINDINGS_MAX).map(finding).collect()
 }
 
 pub(crate) fn error(error: wit_recovery::Error, limits: &Limits) -> KitError {
@@ -136,6 +140,24 @@ fn details(details: Details, limits: &Limits) -> Details {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blocks_is_not_what_is_left_out() {
+        let finding = |weight| wit_readiness::Finding {
+            weight,
+            code: "c".repeat(1000),
+            summary: "s".repeat(100_000),
+            advice: "a".repeat(100_000),
+            details: vec![("key".to_owned(), "x".repeat(10_000)); 100],
+        };
+        let mut said = vec![finding(wit_readiness::Weight::Note); 100];
+        said.push(finding(wit_readiness::Weight::Blocking));
+        let found = findings(said, &Limits::default());
+        let weights: Vec<_> = found.iter().map(|finding| finding.weight).collect();
+        assert_eq!((weights.len(), weights[0], weights[1]), (FINDINGS_MAX, Weight::Blocking, Weight::Note));
+        let bytes = serde_json::to_string(&found).map_or(usize::MAX, |json| json.len());
+        assert!(bytes < 400_000, "{bytes}");
+    }
 
     #[test]
     fn what_a_kit_says_is_bounded_and_cleaned() {

@@ -19,6 +19,8 @@ use crate::LIMIT;
 
 /// The programs, each named as the kit's param is.
 pub const PROGRAMS: [&str; 4] = ["restore", "remove", "quick-check", "recover"];
+/// They, and those that few applications have.
+pub const ALL_PROGRAMS: [&str; 5] = ["restore", "remove", "quick-check", "recover", "readiness"];
 
 const COMMON: &str = include_str!("app/common.sh");
 const RESTORE: &str = include_str!("app/restore.sh");
@@ -190,7 +192,7 @@ impl AppOn {
     }
 
     fn knob_file(&self, program: &str) -> PathBuf {
-        assert!(PROGRAMS.contains(&program), "no such program: {program}");
+        assert!(ALL_PROGRAMS.contains(&program), "no such program: {program}");
         self.dir.join(format!("knob-{program}"))
     }
 

@@ -177,6 +177,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         Outcome::Done(done) => all(&done.summary, &done.details),
         Outcome::Report(report) => all(&report.summary, &report.details),
         Outcome::Recovery(result) => all(&result.summary, &result.details),
+        Outcome::Findings(found) => {
+            found.iter().map(|it| all(&format!("{} {}", it.summary, it.advice), &it.details)).collect()
+        }
         Outcome::Error(error) => all(&format!("{} ({})", error.message, error.code), &error.details),
         Outcome::Fault(fault) => fault.message.clone(),
     }
