@@ -90,6 +90,7 @@ pub const REQUIRED: &[&str] = &[
     "fault: kit remove",
     "fault: kit restore",
     "fault: kit-slow",
+    "fault: late-word",
     "fault: lose-disk",
     "fault: lossy",
     "fault: lossy-all",

@@ -15,6 +15,7 @@
 //! | `ask A in-service`, `... out-of-service [TAG]`, `... switchover B`, `... force`, `... confirm` | an operator |
 //! | `maintenance A`, `drain A B` | asked for on A: of the hierarchy, of the node B; ended at the end |
 //! | `true-word A force`, `true-word A confirm` | all other machines are off, and an operator says so at the end |
+//! | `late-word A` | an operator reads the alarm there, and answers it at the end |
 //! | `arbiter-cut A`, `arbiter-away`, `arbiter-slow A LENGTH`, `arbiter-lossy A PERMILLE`, `arbiter-late LENGTH` | the arbiter |
 //! | `arbiter-wipe`, `arbiter-restore`, `arbiter-leader` | lost; put back to what it was when the fault began; led by another |
 //! | `guardian A` | it is dead, and comes back at the end |
@@ -39,6 +40,7 @@ const WORD: Millis = Millis(100);
 #[derive(Debug, Default)]
 pub struct Aside {
     snapshots: BTreeMap<u64, Snapshot>,
+    answers: BTreeMap<u64, Request>,
 }
 
 /// Which nodes a fault is about, and whether the arbiter is.
@@ -46,7 +48,7 @@ pub struct Aside {
 pub fn about(what: &str) -> (Vec<NodeName>, bool) {
     let mut words = what.split(' ');
     let word = words.next().unwrap_or_default();
-    let everybody = matches!(word, "isolate" | "ask" | "true-word" | "maintenance" | "drain");
+    let everybody = matches!(word, "isolate" | "ask" | "true-word" | "late-word" | "maintenance" | "drain");
     let named: Vec<&str> = words.filter(|word| NODES.contains(word)).collect();
     let nodes = if everybody { NODES.to_vec() } else { named };
     (nodes.into_iter().map(NodeName::from).collect(), word.starts_with("arbiter") || word == "guardian")
@@ -66,6 +68,7 @@ pub fn turn(world: &mut World, aside: &mut Aside, number: u64, what: &str, begin
         "lose-disk" | "damage" | "disk-stuck" | "disk-slow" => disk(world, &words, begins),
         "app" | "by-hand" | "kit" | "kit-slow" | "unusable" => kit(world, &words, begins),
         "ask" | "true-word" => operator(world, &words, begins),
+        "late-word" => late_word(world, aside, number, &words, begins),
         "maintenance" | "drain" => upkeep(world, &words, begins),
         _ => outside(world, aside, number, &words, begins),
     };
@@ -293,11 +296,24 @@ fn upkeep(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
 
 /// The first alarm that asks for a confirmation gets one.
 fn confirm(world: &mut World, name: &NodeName) {
-    let status = world.machines[name].node.as_ref().map(Node::status);
-    let alarm = status.and_then(|status| status.alarms.into_iter().find(|alarm| alarm.confirms.is_some()));
-    if let Some((id, Some(answers))) = alarm.map(|alarm| (alarm.id, alarm.confirms)) {
-        world.ask(name, Request::Confirm { alarm: id, answers });
+    if let Some(request) = confirmation(world, name) {
+        world.ask(name, request);
     }
+}
+
+fn confirmation(world: &World, name: &NodeName) -> Option<Request> {
+    let status = world.machines[name].node.as_ref().map(Node::status)?;
+    status.alarms.into_iter().find_map(|alarm| Some(Request::Confirm { answers: alarm.confirms?, alarm: alarm.id }))
+}
+
+fn late_word(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], begins: bool) -> Option<()> {
+    let a = node(world, words.get(1))?;
+    if begins {
+        aside.answers.extend(confirmation(world, &a).map(|request| (number, request)));
+    } else if let Some(request) = aside.answers.remove(&number).filter(|_| world.machines[&a].node.is_some()) {
+        world.ask(&a, request);
+    }
+    Some(())
 }
 
 fn outside(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], begins: bool) -> Option<()> {

@@ -86,6 +86,10 @@ impl Trouble<'_> {
             faults.extend(self.offer_meets_death(at));
             at.0 += 20_000;
         }
+        if self.random.chance(50) {
+            faults.extend(self.word_comes_late(at));
+            at.0 += 20_000;
+        }
         for _ in 0..1 + self.random.below(4) {
             // A cluster of faults, then a while of nothing.
             for _ in 0..1 + self.random.below(5) {
@@ -119,6 +123,18 @@ impl Trouble<'_> {
             faults.push(fault(begins, 30_000, format!("isolate {to}")));
         }
         faults
+    }
+
+    /// A node is cut off until an alarm asks for a word; the word is said when the node was heard again.
+    fn word_comes_late(&mut self, at: Millis) -> [Fault; 2] {
+        let (owner, to) = self.two();
+        let read = at.0 + self.scenario.dead_time().0 + 3_000;
+        let apart = Millis(read + 2_000 - at.0);
+        let thinks = self.random.between(Millis(5_000), Millis(25_000));
+        [
+            Fault { at, lasts: apart, what: format!("isolate {owner}") },
+            Fault { at: Millis(read), lasts: thinks, what: format!("late-word {to}") },
+        ]
     }
 
     /// A kit whose manners are bad shows nothing of it until it is called.

@@ -302,6 +302,7 @@ impl Node {
         let mut gone_back = false;
         match relation {
             None | Some(Relation::Follows) => self.learn("the arbiter", h, record),
+            Some(Relation::Precedes) if planted::is(Bug::GoneBackBelieved) => self.learn("the arbiter", h, record),
             Some(Relation::Same) => {
                 let ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
                 if !ours && record.standing.revision > durable.standing.revision {

@@ -65,6 +65,7 @@ pub struct Checks {
     members: BTreeMap<HierarchyName, Vec<NodeName>>,
     owner: owner::Owner,
     proof: proof::Proof,
+    disks: disk::Disks,
     explained: explained::Explained,
     words: words::Words,
     /// Operators who said what is not so; from then on two may own it.

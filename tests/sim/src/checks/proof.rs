@@ -43,7 +43,11 @@ impl Checks {
 
     /// A daemon starts, with this on its disk.
     pub fn started(&mut self, node: &NodeName, life: u64, found: BTreeMap<HierarchyName, Option<ClaimId>>) {
+        self.disks.forget(node);
         for (hierarchy, claim) in found {
+            if let Some(claim) = &claim {
+                self.disks.found(node, hierarchy.clone(), claim.clone());
+            }
             self.proof.found.insert((node.clone(), hierarchy), (life, claim));
         }
     }
