@@ -53,6 +53,8 @@ bugs! {
     OwnGapIgnored "own-gap-ignored";
     /// O10: a confirmation counts whatever has become of the claim that it answers.
     LateConfirmation "late-confirmation";
+    /// O11: what is taken over may have another config or other kits there.
+    DifferencesIgnored "differences-ignored";
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -23,5 +23,6 @@ pub const fn seeds(bug: Bug) -> u64 {
         Bug::GoneBackBelieved => 1_000,
         Bug::OwnGapIgnored => 1_000,
         Bug::LateConfirmation => 1_000,
+        Bug::DifferencesIgnored => 1_000,
     }
 }
