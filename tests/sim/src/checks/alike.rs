@@ -53,7 +53,7 @@ impl Checks {
         }
     }
 
-    /// Whether this node knows that the other one differs; whether in its config.
+    /// Whether this node has known for long enough that the other one differs; and whether in its config.
     fn differs(&self, now: Monotonic, node: &NodeName, other: &NodeName, machine: &Machine) -> Option<bool> {
         let told = self.alike.told.get(&(node.clone(), other.clone())).filter(|told| told.life == machine.life())?;
         let since = told.since.max(machine.kit_since());
@@ -72,38 +72,47 @@ impl Checks {
         machines: &BTreeMap<NodeName, Machine>,
     ) {
         let Some(hierarchy) = &event.hierarchy else { return };
-        let machine = &machines[node];
-        match &event.what {
-            What::Released { to: Some(to) } => {
-                self.alike.offered.insert(hierarchy.clone(), to.clone());
-                let known = machine.node.as_ref().and_then(|node| node.state().hierarchies.get(hierarchy));
-                let cause = known.and_then(|known| known.standing.cause);
-                let by_itself = matches!(cause, Some(Cause::Failover | Cause::Switchback));
-                if let Some(config) = self.differs(now, node, to, machine).filter(|config| *config || by_itself) {
-                    let what = if config { "config" } else { "kits" };
-                    self.fail(format!("alike: {node} gives {hierarchy} to {to}, whose {what} differ ({cause:?})"));
-                }
+        if let What::Released { to: Some(to) } = &event.what {
+            self.alike.offered.insert(hierarchy.clone(), to.clone());
+            self.gives(now, node, hierarchy, to, &machines[node]);
+        } else if let What::Claimed { claim, cause } = &event.what {
+            let offered = self.alike.offered.remove(hierarchy).is_some_and(|to| to == *node);
+            let before = self.newest_claim(hierarchy).filter(|before| *before < claim).map(|it| it.claimant.clone());
+            if let Some(before) = before {
+                self.takes(now, node, hierarchy, &before, (*cause, offered), &machines[node]);
             }
-            What::Claimed { claim, cause } => {
-                let offered = self.alike.offered.remove(hierarchy);
-                let before =
-                    self.newest_claim(hierarchy).filter(|before| *before < claim).map(|it| it.claimant.clone());
-                let (Some(before), Some(nodes)) = (before, self.members.get(hierarchy)) else { return };
-                let place = |node: &NodeName| nodes.iter().position(|known| known == node);
-                if *cause == Cause::Switchback
-                    && !(self.alike.switches_back.contains(hierarchy) && place(node) < place(&before))
-                {
-                    self.fail(format!("switchback: {hierarchy} went from {before} to {node} by itself"));
-                }
-                let by_itself = *cause == Cause::Failover && offered.as_ref() != Some(node);
-                if by_itself && !self.had_a_word(hierarchy, node) && self.differs(now, node, &before, machine).is_some()
-                {
-                    self.fail(format!(
-                        "alike: {node} takes {hierarchy} over from {before}, which has another config or other kits"
-                    ));
-                }
-            }
-            _ => {}
+        }
+    }
+
+    fn gives(&mut self, now: Monotonic, node: &NodeName, hierarchy: &HierarchyName, to: &NodeName, machine: &Machine) {
+        let known = machine.node.as_ref().and_then(|node| node.state().hierarchies.get(hierarchy));
+        let cause = known.and_then(|known| known.standing.cause);
+        let by_itself = matches!(cause, Some(Cause::Failover | Cause::Switchback));
+        // Between configs that differ nothing is moved by a word either.
+        if let Some(config) = self.differs(now, node, to, machine).filter(|config| *config || by_itself) {
+            let what = if config { "config" } else { "kits" };
+            self.fail(format!("alike (O11): {node} gives {hierarchy} to {to}, whose {what} differ ({cause:?})"));
+        }
+    }
+
+    fn takes(
+        &mut self,
+        now: Monotonic,
+        node: &NodeName,
+        hierarchy: &HierarchyName,
+        before: &NodeName,
+        (cause, offered): (Cause, bool),
+        machine: &Machine,
+    ) {
+        let nodes = self.members.get(hierarchy);
+        let place = |node: &NodeName| nodes.and_then(|nodes| nodes.iter().position(|known| known == node));
+        let back = self.alike.switches_back.contains(hierarchy) && place(node) < place(before);
+        if cause == Cause::Switchback && !back {
+            self.fail(format!("switchback: {hierarchy} went from {before} to {node} by itself"));
+        }
+        let by_itself = cause == Cause::Failover && !offered && !self.had_a_word(hierarchy, node);
+        if by_itself && self.differs(now, node, before, machine).is_some() {
+            self.fail(format!("alike (O11): {node} takes {hierarchy} over from {before}, which differs from it"));
         }
     }
 }

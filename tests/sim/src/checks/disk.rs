@@ -33,16 +33,14 @@ impl Disks {
 impl Checks {
     /// A record is on the disk of a node.
     pub fn written(&mut self, node: &NodeName, record: &Record) {
-        let (hierarchy, claim) = match record {
-            Record::Claimed { hierarchy, claim, .. } | Record::Learned { hierarchy, claim: Some(claim), .. } => {
-                (hierarchy, &claim.id)
-            }
-            Record::Forgotten { hierarchy, tag: None } => {
-                self.disks.newest.remove(&(node.clone(), hierarchy.clone()));
-                return;
-            }
-            _ => return,
+        if let Record::Forgotten { hierarchy, tag: None } = record {
+            self.disks.newest.remove(&(node.clone(), hierarchy.clone()));
+        }
+        let (Record::Claimed { hierarchy, claim, .. } | Record::Learned { hierarchy, claim: Some(claim), .. }) = record
+        else {
+            return;
         };
+        let claim = &claim.id;
         let before = self.disks.newest.insert((node.clone(), hierarchy.clone()), claim.clone());
         if let Some(before) = before.filter(|before| before > claim) {
             self.fail(format!("O12: {node} had {before} of {hierarchy} on its disk, and believes in {claim} now"));
