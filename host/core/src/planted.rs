@@ -47,6 +47,14 @@ bugs! {
     PromiseNotKept "promise-not-kept";
     /// O13: the guardian is not told of a permit's end.
     GuardianNotTold "guardian-not-told";
+    /// O12: what an arbiter says that was restored from a backup is believed, although its counter has gone back.
+    GoneBackBelieved "gone-back-believed";
+    /// O6: a process that was late takes for silence that it has not listened.
+    OwnGapIgnored "own-gap-ignored";
+    /// O10: a confirmation counts whatever has become of the claim that it answers.
+    LateConfirmation "late-confirmation";
+    /// O11: what is taken over may have another config or other kits there.
+    DifferencesIgnored "differences-ignored";
 }
 
 #[cfg(feature = "planted-bugs")]

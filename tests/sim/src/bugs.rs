@@ -20,5 +20,9 @@ pub const fn seeds(bug: Bug) -> u64 {
         Bug::PermitFromAnswer => 10_000,
         Bug::PromiseNotKept => 10_000,
         Bug::GuardianNotTold => 1_000,
+        Bug::GoneBackBelieved => 1_000,
+        Bug::OwnGapIgnored => 1_000,
+        Bug::LateConfirmation => 1_000,
+        Bug::DifferencesIgnored => 1_000,
     }
 }

@@ -5,43 +5,48 @@
 //! seed 17
 //! nodes 2
 //! paths 2
-//! mode confirm
 //! lan busy
 //! heartbeat 1s
 //! misses 5
 //! remove-violations false
 //! granted-longer 0s
-//! tree 0 1
+//! hierarchy confirm a intelligent 0 1
 //! at 31s for 4500ms: apart a b
-//! at 40s: ask a switchover b
+//! at 40s: ask a switchover h b
 //! ```
 
 use std::fmt::Write as _;
 
 use mainstay_core::time::Millis;
 
-use crate::scenario::{Fault, Lan, Mode, NODES, PATHS, Scenario};
+use crate::scenario::{Fault, HIERARCHIES, Hierarchy, Lan, Mode, NODES, PATHS, Scenario};
+
+/// Whether a hierarchy goes back by hand or by itself, as a config says it.
+const BACK: [&str; 2] = ["intelligent", "automatic"];
 
 impl Scenario {
     /// As a case file.
     #[must_use]
     pub fn to_case(&self) -> String {
         let mut out = String::new();
-        let tree: Vec<String> = self.tree.iter().map(u8::to_string).collect();
         let _ = writeln!(
             out,
-            "seed {}\nnodes {}\npaths {}\nmode {}\nlan {}\nheartbeat {}\nmisses {}\nremove-violations {}\ngranted-longer {}\ntree {}",
+            "seed {}\nnodes {}\npaths {}\nlan {}\nheartbeat {}\nmisses {}\nremove-violations {}\ngranted-longer {}",
             self.seed,
             self.nodes,
             self.paths,
-            self.mode.as_str(),
             self.lan.as_str(),
             self.heartbeat,
             self.misses,
             self.remove_violations,
-            self.granted_longer,
-            tree.join(" ")
+            self.granted_longer
         );
+        for Hierarchy { mode, first, switches_back, tree } in &self.hierarchies {
+            let back = BACK[usize::from(*switches_back)];
+            let _ = write!(out, "hierarchy {} {} {back}", mode.as_str(), NODES[*first]);
+            tree.iter().for_each(|bits| out += &format!(" {bits}"));
+            out.push('\n');
+        }
         for fault in &self.faults {
             let lasts = if fault.lasts.0 == 0 { String::new() } else { format!(" for {}", fault.lasts) };
             let _ = writeln!(out, "at {}{lasts}: {}", fault.at, fault.what);
@@ -58,20 +63,20 @@ impl Scenario {
             seed: 0,
             nodes: 2,
             paths: 1,
-            mode: Mode::Confirm,
             lan: Lan::Good,
             heartbeat: Millis(1000),
             misses: 5,
             remove_violations: false,
             granted_longer: Millis(0),
-            tree: vec![0],
+            hierarchies: Vec::new(),
             faults: Vec::new(),
         };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             case.line(line).ok_or_else(|| format!("`{line}` is no line of a case"))?;
         }
         let fits = (1..=NODES.len()).contains(&case.nodes) && (1..=PATHS.len()).contains(&case.paths);
-        if fits { Ok(case) } else { Err("there are so many nodes or paths as there are not".into()) }
+        let fits = fits && (1..=HIERARCHIES.len()).contains(&case.hierarchies.len());
+        if fits { Ok(case) } else { Err("there are so many nodes, paths or hierarchies as there are not".into()) }
     }
 
     fn line(&mut self, line: &str) -> Option<()> {
@@ -80,13 +85,21 @@ impl Scenario {
             "seed" => self.seed = rest.parse().ok()?,
             "nodes" => self.nodes = rest.parse().ok()?,
             "paths" => self.paths = rest.parse().ok()?,
-            "mode" => self.mode = Mode::ALL.into_iter().find(|mode| mode.as_str() == rest)?,
             "lan" => self.lan = Lan::ALL.into_iter().find(|lan| lan.as_str() == rest)?,
             "heartbeat" => self.heartbeat = Millis::parse(rest)?,
             "misses" => self.misses = rest.parse().ok()?,
             "remove-violations" => self.remove_violations = rest.parse().ok()?,
             "granted-longer" => self.granted_longer = Millis::parse(rest)?,
-            "tree" => self.tree = rest.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?,
+            "hierarchy" => {
+                let mut words = rest.split(' ');
+                let (mode, first, back) = (words.next()?, words.next()?, words.next()?);
+                self.hierarchies.push(Hierarchy {
+                    mode: Mode::ALL.into_iter().find(|known| known.as_str() == mode)?,
+                    first: NODES.iter().position(|node| *node == first)?,
+                    switches_back: BACK.iter().position(|known| *known == back)? == 1,
+                    tree: words.map(str::parse).collect::<Result<_, _>>().ok()?,
+                });
+            }
             "at" => {
                 let (when, what) = rest.split_once(": ")?;
                 let (at, lasts) = when.split_once(" for ").unwrap_or((when, "0ms"));

@@ -8,7 +8,9 @@ use mainstay_core::status::{Event, What};
 
 /// What a corpus of fresh seeds has to have seen.
 pub const REQUIRED: &[&str] = &[
+    "alarm: config differs",
     "alarm: conflict",
+    "alarm: kits differ",
     "alarm: no proof",
     "alarm: nobody took it",
     "alarm: offer pending",
@@ -32,6 +34,7 @@ pub const REQUIRED: &[&str] = &[
     "claim: operator",
     "claim: permit-lost",
     "claim: start",
+    "claim: switchback",
     "claim: switchover",
     "claim: undo",
     "event: AlarmCleared",
@@ -91,10 +94,13 @@ pub const REQUIRED: &[&str] = &[
     "fault: kit remove",
     "fault: kit restore",
     "fault: kit-slow",
+    "fault: late-word",
     "fault: lose-disk",
     "fault: lossy",
     "fault: lossy-all",
     "fault: maintenance",
+    "fault: older-config",
+    "fault: older-kit",
     "fault: pause",
     "fault: power-off",
     "fault: slow",
@@ -110,6 +116,9 @@ pub const REQUIRED: &[&str] = &[
     "fence: works and says nothing",
     "guardian: fenced",
     "guardian: watchdog fired",
+    "hierarchies: 1",
+    "hierarchies: 2",
+    "hierarchies: 3",
     "knock: answered",
     "knock: not answered",
     "network: datagram doubled",
@@ -128,6 +137,7 @@ pub const REQUIRED: &[&str] = &[
     "plan: restart-dependents",
     "plan: stale-owner",
     "plan: start",
+    "plan: switchback",
     "plan: switchover",
     "plan: undo",
     "recover: failed",
@@ -143,6 +153,8 @@ pub const REQUIRED: &[&str] = &[
     "session: over another path",
     "session: stalled",
     "session: takes an older one's place",
+    "withheld: another config",
+    "withheld: another kit",
     "word: hasty",
     "word: true",
 ];
@@ -190,6 +202,11 @@ impl Coverage {
             }
         } else if let What::AlarmRaised { text, .. } = &event.what {
             self.count(alarm(text));
+            if text.contains("not taken over by itself: the config of") {
+                self.count("withheld: another config");
+            } else if text.contains("not taken over by itself: kit") {
+                self.count("withheld: another kit");
+            }
         } else {
             self.count_named(format!("event: {kind}"));
         }
@@ -236,8 +253,10 @@ impl Coverage {
 
 /// Alarms by what they are about; their words are for people, and begin with names.
 fn alarm(text: &str) -> &'static str {
-    const KINDS: [(&str, &str); 9] = [
+    const KINDS: [(&str, &str); 11] = [
         ("is silent on every comm path", "alarm: silent owner"),
+        ("is another than this node's", "alarm: config differs"),
+        ("the nodes have different kits", "alarm: kits differ"),
         ("have taken over", "alarm: conflict"),
         ("the journal of this node was damaged", "alarm: ownership unknown"),
         ("may not bring it in service until all have answered", "alarm: no proof"),

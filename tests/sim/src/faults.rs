@@ -12,9 +12,11 @@
 //! | `clock A MINUTES`, `drift A PPM` | the wall clock jumps, the monotonic one runs otherwise |
 //! | `app A TAG breaks`, `app A TAG dies`, `by-hand A TAG` | an application, past mainstay |
 //! | `kit A TAG OPERATION ANSWER`, `kit-slow A TAG LENGTH`, `unusable A TAG` | a kit |
-//! | `ask A in-service`, `... out-of-service [TAG]`, `... switchover B`, `... force`, `... confirm` | an operator |
-//! | `maintenance A`, `drain A B` | asked for on A: of the hierarchy, of the node B; ended at the end |
-//! | `true-word A force`, `true-word A confirm` | all other machines are off, and an operator says so at the end |
+//! | `ask A in-service H`, `... out-of-service H` or `TAG`, `... switchover H B`, `... force H`, `... confirm` | an operator |
+//! | `maintenance A H`, `drain A B` | asked for on A: of the hierarchy, of the node B; ended at the end |
+//! | `true-word A force`, `true-word A confirm` | all other machines are off, and an operator says so at the end, of every hierarchy |
+//! | `older-config A`, `older-kit A` | its daemon starts anew with it, or with the others' again; a kit comes without |
+//! | `late-word A` | an operator reads the alarm there, and answers it at the end |
 //! | `arbiter-cut A`, `arbiter-away`, `arbiter-slow A LENGTH`, `arbiter-lossy A PERMILLE`, `arbiter-late LENGTH` | the arbiter |
 //! | `arbiter-wipe`, `arbiter-restore`, `arbiter-leader` | lost; put back to what it was when the fault began; led by another |
 //! | `guardian A` | it is dead, and comes back at the end |
@@ -24,12 +26,13 @@ use std::collections::BTreeMap;
 
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
 use mainstay_core::node::{Node, Request};
+use mainstay_core::status::Alarm;
 use mainstay_core::time::Millis;
 
 use crate::etcd::Snapshot;
 use crate::kits::{Answer, App};
 use crate::network::{Quality, Way};
-use crate::scenario::{HIERARCHY, NODES, PATHS};
+use crate::scenario::{NODES, PATHS};
 use crate::world::{FenceManner, Kind, World};
 
 /// Between an operator's last look and the word, what is on disk by then counts.
@@ -39,6 +42,7 @@ const WORD: Millis = Millis(100);
 #[derive(Debug, Default)]
 pub struct Aside {
     snapshots: BTreeMap<u64, Snapshot>,
+    answers: BTreeMap<u64, Vec<Request>>,
 }
 
 /// Which nodes a fault is about, and whether the arbiter is.
@@ -46,7 +50,7 @@ pub struct Aside {
 pub fn about(what: &str) -> (Vec<NodeName>, bool) {
     let mut words = what.split(' ');
     let word = words.next().unwrap_or_default();
-    let everybody = matches!(word, "isolate" | "ask" | "true-word" | "maintenance" | "drain");
+    let everybody = matches!(word, "isolate" | "ask" | "true-word" | "late-word" | "maintenance" | "drain");
     let named: Vec<&str> = words.filter(|word| NODES.contains(word)).collect();
     let nodes = if everybody { NODES.to_vec() } else { named };
     (nodes.into_iter().map(NodeName::from).collect(), word.starts_with("arbiter") || word == "guardian")
@@ -66,7 +70,9 @@ pub fn turn(world: &mut World, aside: &mut Aside, number: u64, what: &str, begin
         "lose-disk" | "damage" | "disk-stuck" | "disk-slow" => disk(world, &words, begins),
         "app" | "by-hand" | "kit" | "kit-slow" | "unusable" => kit(world, &words, begins),
         "ask" | "true-word" => operator(world, &words, begins),
+        "late-word" => late_word(world, aside, number, &words, begins),
         "maintenance" | "drain" => upkeep(world, &words, begins),
+        "older-config" | "older-kit" => older(world, &words, begins),
         _ => outside(world, aside, number, &words, begins),
     };
     known.ok_or_else(|| format!("`{what}` is no fault"))
@@ -236,7 +242,7 @@ fn kit(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
 
 fn operator(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
     let a = node(world, words.get(1))?;
-    let force = Request::InService { target: HIERARCHY.into(), force: true };
+    let force = |hierarchy: &str| Request::InService { target: hierarchy.into(), force: true };
     if words[0] == "true-word" {
         let others: Vec<NodeName> = world.machines.keys().filter(|other| **other != a).cloned().collect();
         if begins {
@@ -248,9 +254,11 @@ fn operator(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
         }
         match *words.get(2)? {
             "force" => {
-                if world.machines[&a].node.is_some() {
-                    world.ask(&a, force);
-                }
+                let all: Vec<HierarchyName> = world.spec().hierarchies.keys().cloned().collect();
+                let lives = world.machines[&a].node.is_some();
+                all.iter().filter(|_| lives).for_each(|hierarchy| {
+                    world.ask(&a, force(hierarchy.as_str()));
+                });
             }
             "confirm" => confirm(world, &a),
             _ => return None,
@@ -263,12 +271,11 @@ fn operator(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
         return Some(());
     }
     let request = match words.get(2..)? {
-        ["in-service"] => Request::InService { target: HIERARCHY.into(), force: false },
-        ["force"] => force,
-        ["out-of-service"] => Request::OutOfService { target: HIERARCHY.into() },
-        ["out-of-service", tag] => Request::OutOfService { target: (*tag).into() },
-        ["switchover", to] => {
-            Request::Switchover { hierarchy: HierarchyName::from(HIERARCHY), to: NodeName::from(*to) }
+        ["in-service", hierarchy] => Request::InService { target: (*hierarchy).into(), force: false },
+        ["force", hierarchy] => force(hierarchy),
+        ["out-of-service", target] => Request::OutOfService { target: (*target).into() },
+        ["switchover", hierarchy, to] => {
+            Request::Switchover { hierarchy: HierarchyName::from(*hierarchy), to: NodeName::from(*to) }
         }
         ["confirm"] => {
             confirm(world, &a);
@@ -283,7 +290,7 @@ fn operator(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
 fn upkeep(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
     let a = node(world, words.get(1))?;
     let request = match words[0] {
-        "maintenance" => Request::Maintenance { hierarchy: HierarchyName::from(HIERARCHY), on: begins },
+        "maintenance" => Request::Maintenance { hierarchy: HierarchyName::from(*words.get(2)?), on: begins },
         _ => Request::Drain { node: node(world, words.get(2))?, on: begins },
     };
     if world.machines[&a].node.is_some() {
@@ -292,13 +299,41 @@ fn upkeep(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
     Some(())
 }
 
-/// The first alarm that asks for a confirmation gets one.
+/// The alarms that ask for a confirmation get one.
 fn confirm(world: &mut World, name: &NodeName) {
-    let status = world.machines[name].node.as_ref().map(Node::status);
-    let alarm = status.and_then(|status| status.alarms.into_iter().find(|alarm| alarm.confirms.is_some()));
-    if let Some((id, Some(answers))) = alarm.map(|alarm| (alarm.id, alarm.confirms)) {
-        world.ask(name, Request::Confirm { alarm: id, answers });
+    for request in confirmations(world, name) {
+        world.ask(name, request);
     }
+}
+
+fn confirmations(world: &World, name: &NodeName) -> Vec<Request> {
+    let alarms = world.machines[name].node.as_ref().map(Node::status).map(|status| status.alarms);
+    let confirmation = |alarm: Alarm| Some(Request::Confirm { answers: alarm.confirms?, alarm: alarm.id });
+    alarms.into_iter().flatten().filter_map(confirmation).collect()
+}
+
+fn late_word(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], begins: bool) -> Option<()> {
+    let a = node(world, words.get(1))?;
+    if begins {
+        aside.answers.insert(number, confirmations(world, &a));
+        return Some(());
+    }
+    for request in aside.answers.remove(&number).unwrap_or_default() {
+        if world.machines[&a].node.is_some() {
+            world.ask(&a, request);
+        }
+    }
+    Some(())
+}
+
+fn older(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
+    let a = node(world, words.get(1))?;
+    if words[0] == "older-kit" {
+        world.set_older_kit(&a, begins);
+    } else {
+        world.set_older_config(&a, begins);
+    }
+    Some(())
 }
 
 fn outside(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], begins: bool) -> Option<()> {
@@ -325,13 +360,15 @@ fn outside(world: &mut World, aside: &mut Aside, number: u64, words: &[&str], be
         }
         "arbiter-restore" => {
             if let Some(snapshot) = aside.snapshots.remove(&number) {
-                let hierarchy = HierarchyName::from(HIERARCHY);
-                let before = world.etcd.permit(now, &hierarchy);
+                let names: Vec<HierarchyName> = world.spec().hierarchies.keys().cloned().collect();
+                let before: Vec<_> = names.iter().map(|name| world.etcd.permit(now, name)).collect();
                 world.etcd.restore(snapshot, now);
-                let after = world.etcd.permit(now, &hierarchy);
-                if before.is_some() && after.is_some() && before != after {
-                    world.coverage.count("arbiter: a permit came back");
-                    world.checks.permit_came_back(now);
+                for (hierarchy, before) in names.into_iter().zip(before) {
+                    let after = world.etcd.permit(now, &hierarchy);
+                    if before.is_some() && after.is_some() && before != after {
+                        world.coverage.count("arbiter: a permit came back");
+                        world.checks.permit_came_back(hierarchy, now);
+                    }
                 }
             }
         }

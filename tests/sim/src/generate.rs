@@ -6,7 +6,7 @@
 use mainstay_core::time::Millis;
 
 use crate::random::Random;
-use crate::scenario::{Fault, Lan, Mode, NODES, PATHS, Scenario};
+use crate::scenario::{Fault, HIERARCHIES, Hierarchy, Lan, Mode, NODES, PATHS, Scenario};
 use crate::world::FenceManner;
 
 /// Before it nothing is wrong: the cluster starts, and nothing may move.
@@ -22,9 +22,10 @@ enum Theme {
     Operators,
     Outside,
     Clocks,
+    Upgrades,
 }
 
-const THEMES: [Theme; 8] = [
+const THEMES: [Theme; 9] = [
     Theme::Network,
     Theme::Processes,
     Theme::Power,
@@ -33,6 +34,7 @@ const THEMES: [Theme; 8] = [
     Theme::Operators,
     Theme::Outside,
     Theme::Clocks,
+    Theme::Upgrades,
 ];
 
 impl Scenario {
@@ -50,22 +52,35 @@ impl Scenario {
             Mode::ConfirmInTime | Mode::Automatic | Mode::Fence => 2 + random.below(2) as usize,
         };
         let (heartbeat, misses) = random.pick(&[(1000, 5), (1000, 5), (500, 6), (250, 8)]);
-        let tree = (0..1 + random.below(4)).map(|_| random.throw() as u8).collect();
+        let mut hierarchies = vec![hierarchy(&mut random, mode, 0, 4)];
+        for _ in 0..random.pick(&[0, 0, 0, 1, 1, 2]) {
+            let may: Vec<Mode> = Mode::ALL.into_iter().filter(|mode| mode.fits(nodes, paths, &hierarchies)).collect();
+            let (mode, first) = (random.pick(&may), random.below(nodes as u64) as usize);
+            hierarchies.push(hierarchy(&mut random, mode, first, 2));
+        }
         let mut scenario = Self {
             seed,
             nodes,
             paths,
-            mode,
             lan: random.pick(&[Lan::Good, Lan::Busy, Lan::Busy, Lan::Far]),
             heartbeat: Millis(heartbeat),
             misses,
             remove_violations: random.chance(300),
             granted_longer: if random.chance(200) { random.between(Millis(1000), Millis(8000)) } else { Millis(0) },
-            tree,
+            hierarchies,
             faults: Vec::new(),
         };
         scenario.faults = Trouble { random, scenario: &scenario, hasty: false }.faults();
         scenario
+    }
+}
+
+fn hierarchy(random: &mut Random, mode: Mode, first: usize, resources_max: u64) -> Hierarchy {
+    Hierarchy {
+        mode,
+        first,
+        switches_back: random.chance(300),
+        tree: (0..1 + random.below(resources_max)).map(|_| random.throw() as u8).collect(),
     }
 }
 
@@ -84,6 +99,10 @@ impl Trouble<'_> {
         let mut at = CALM;
         if self.random.chance(100) {
             faults.extend(self.offer_meets_death(at));
+            at.0 += 20_000;
+        }
+        if self.random.chance(50) {
+            faults.extend(self.word_comes_late(at));
             at.0 += 20_000;
         }
         for _ in 0..1 + self.random.below(4) {
@@ -109,7 +128,7 @@ impl Trouble<'_> {
         let takes = self.random.between(Millis(0), Millis(80));
         let fault = |at: u64, lasts: u64, what: String| Fault { at: Millis(at), lasts: Millis(lasts), what };
         let (asked, dies) = (at.0, at.0 + takes.0);
-        let mut faults = vec![fault(asked, 0, format!("ask {giver} switchover {to}"))];
+        let mut faults = vec![fault(asked, 0, format!("ask {giver} switchover {} {to}", self.name()))];
         if self.random.chance(700) {
             faults.push(fault(dies, 14_000, format!("power-off {to} {keeps}")));
             faults.push(fault(dies + 3_000, 8_000, format!("true-word {giver} force")));
@@ -119,6 +138,18 @@ impl Trouble<'_> {
             faults.push(fault(begins, 30_000, format!("isolate {to}")));
         }
         faults
+    }
+
+    /// A node is cut off until an alarm asks for a word; the word is said when the node was heard again.
+    fn word_comes_late(&mut self, at: Millis) -> [Fault; 2] {
+        let (owner, to) = self.two();
+        let read = at.0 + self.scenario.dead_time().0 + 3_000;
+        let apart = Millis(read + 2_000 - at.0);
+        let thinks = self.random.between(Millis(5_000), Millis(25_000));
+        [
+            Fault { at, lasts: apart, what: format!("isolate {owner}") },
+            Fault { at: Millis(read), lasts: thinks, what: format!("late-word {to}") },
+        ]
     }
 
     /// A kit whose manners are bad shows nothing of it until it is called.
@@ -132,6 +163,12 @@ impl Trouble<'_> {
             let what = format!("{} {node}", self.random.pick(&["isolate", "suspend"]));
             return Some(Fault { at: Millis(at.0 + self.gap().0), lasts: Millis::from_secs(40), what });
         }
+        if let ["older-config" | "older-kit", _] = words[..] {
+            // While they differ, an owner falls silent.
+            let what = format!("{} {}", self.random.pick(&["isolate", "suspend"]), self.node());
+            let later = self.random.between(Millis(1_000), Millis(10_000));
+            return Some(Fault { at: Millis(at.0 + later.0), lasts: Millis::from_secs(30), what });
+        }
         if let ["split", a, b, _] = words[..] {
             // First one comm path, and much later the others: that is no power cut (O8, O11).
             let later = self.random.between(Millis(3 * self.scenario.dead_time().0 + 3_000), Millis::from_secs(30));
@@ -144,12 +181,13 @@ impl Trouble<'_> {
             return Some(Fault { at: Millis(at.0 + self.gap().0), lasts, what: format!("pause {node}") });
         }
         let ["kit" | "kit-slow", node, tag, operation, ..] = words[..] else { return None };
+        let of = HIERARCHIES.iter().find(|(_, letter)| tag.starts_with(*letter)).map(|(name, _)| *name)?;
         let what = match operation {
-            "restore" => format!("ask {node} switchover {node}"),
+            "restore" => format!("ask {node} switchover {of} {node}"),
             "remove" => {
                 let others: Vec<&str> =
                     NODES[..self.scenario.nodes].iter().filter(|other| **other != node).copied().collect();
-                format!("ask {node} switchover {}", self.random.pick(&others))
+                format!("ask {node} switchover {of} {}", self.random.pick(&others))
             }
             "recover" => format!("app {node} {tag} breaks"),
             _ => format!("app {node} {tag} dies"),
@@ -172,6 +210,8 @@ impl Trouble<'_> {
         let least = match word {
             // Until the others are silent.
             "true-word" => 3 * dead,
+            // Until they have told each other, and something else has come of it.
+            "older-config" | "older-kit" => 40_000,
             _ => 10,
         };
         let most = self.random.pick(&[dead / 2, dead, 2 * dead, 15_000, 40_000, 90_000]);
@@ -197,8 +237,20 @@ impl Trouble<'_> {
         self.random.pick(&PATHS[..self.scenario.paths])
     }
 
+    /// Its name, what its tags begin with, and how many resources it has.
+    fn hierarchy(&mut self) -> (&'static str, char, usize) {
+        let number = self.random.below(self.scenario.hierarchies.len() as u64) as usize;
+        let (name, letter) = HIERARCHIES[number];
+        (name, letter, self.scenario.hierarchies[number].tree.len())
+    }
+
+    fn name(&mut self) -> &'static str {
+        self.hierarchy().0
+    }
+
     fn tag(&mut self) -> String {
-        format!("r{}", self.random.below(self.scenario.tree.len() as u64))
+        let (_, letter, resources) = self.hierarchy();
+        format!("{letter}{}", self.random.below(resources as u64))
     }
 
     fn what(&mut self, theme: Theme) -> String {
@@ -211,6 +263,7 @@ impl Trouble<'_> {
             Theme::Operators => self.operator(),
             Theme::Outside => self.outside(),
             Theme::Clocks => self.clock(),
+            Theme::Upgrades => self.upgrade(),
         }
     }
 
@@ -282,15 +335,16 @@ impl Trouble<'_> {
 
     fn operator(&mut self) -> String {
         let (node, to) = self.two();
+        let name = self.name();
         match self.random.below(11) {
-            9 => format!("maintenance {node}"),
+            9 => format!("maintenance {node} {name}"),
             10 => format!("drain {node} {to}"),
-            0..=2 => format!("ask {node} switchover {to}"),
-            3 => format!("ask {node} switchover {node}"),
-            4 => format!("ask {node} in-service"),
-            5 if self.random.chance(500) => format!("ask {node} out-of-service"),
+            0..=2 => format!("ask {node} switchover {name} {to}"),
+            3 => format!("ask {node} switchover {name} {node}"),
+            4 => format!("ask {node} in-service {name}"),
+            5 if self.random.chance(500) => format!("ask {node} out-of-service {name}"),
             5 => format!("ask {node} out-of-service {}", self.tag()),
-            6 if self.hasty => format!("ask {node} force"),
+            6 if self.hasty => format!("ask {node} force {name}"),
             7 if self.hasty => format!("ask {node} confirm"),
             6 | 7 => format!("true-word {node} {}", self.random.pick(&["force", "confirm"])),
             _ => format!("app {node} {} dies", self.tag()),
@@ -299,11 +353,12 @@ impl Trouble<'_> {
 
     fn outside(&mut self) -> String {
         let node = self.node();
-        if self.scenario.mode == Mode::Fence {
+        let (fences, arbiter) = (self.scenario.any(|mode| mode == Mode::Fence), self.scenario.any(Mode::has_arbiter));
+        if fences && !(arbiter && self.random.chance(500)) {
             let manner = self.random.pick(&FenceManner::ALL);
             return format!("fence {node} {}", manner.as_str());
         }
-        if !self.scenario.mode.has_arbiter() {
+        if !arbiter {
             return self.network();
         }
         match self.random.below(12) {
@@ -317,6 +372,16 @@ impl Trouble<'_> {
             9 => format!("arbiter-late {}", Millis(100 + self.random.below(9_000))),
             10 => format!("guardian {node}"),
             _ => format!("pause {node}"),
+        }
+    }
+
+    /// Nodes are upgraded one after the other, or one of them is put back.
+    fn upgrade(&mut self) -> String {
+        let node = self.node();
+        match self.random.below(5) {
+            0 | 1 => format!("older-config {node}"),
+            2 | 3 => format!("older-kit {node}"),
+            _ => format!("stop {node}"),
         }
     }
 
@@ -343,7 +408,8 @@ mod tests {
     #[test]
     fn a_seed_is_the_whole_scenario() {
         assert_eq!(Scenario::from_seed(5), Scenario::from_seed(5));
-        let modes: Vec<Mode> = (0..100).map(|seed| Scenario::from_seed(seed).mode).collect();
-        assert!(Mode::ALL.iter().all(|mode| modes.contains(mode)), "{modes:?}");
+        let seeds: Vec<Scenario> = (0..100).map(Scenario::from_seed).collect();
+        assert!(Mode::ALL.iter().all(|mode| seeds.iter().any(|seed| seed.any(|it| it == *mode))));
+        assert!((1..=3).all(|count| seeds.iter().any(|seed| seed.hierarchies.len() == count)));
     }
 }

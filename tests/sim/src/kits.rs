@@ -116,7 +116,8 @@ impl App {
     pub fn become_(&mut self, becomes: Option<(bool, bool)>) {
         let Some((running, broken)) = becomes else { return };
         self.crashed &= self.running == running;
-        self.by_hand &= running;
+        // What was brought in service over it is no longer somebody's own.
+        self.by_hand = false;
         (self.running, self.broken) = (running, broken);
     }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mainstay_core::claim::ClaimId;
-use mainstay_core::names::NodeName;
+use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_core::node::{Node, Request};
 use mainstay_core::time::{Millis, Monotonic};
 
@@ -15,7 +15,7 @@ use crate::coverage::Coverage;
 use crate::faults::{self, Aside};
 use crate::kits::App;
 use crate::random::Random;
-use crate::scenario::Scenario;
+use crate::scenario::{HIERARCHIES, Scenario};
 use crate::world::{Line, Manners, World};
 
 /// After the last fault everything has to settle within this: longer than dead times, leases, retries and timeouts together.
@@ -71,6 +71,7 @@ pub fn run(scenario: &Scenario, quiet: bool) -> Outcome {
         Err(panic) => return Outcome { broken: vec![words_of(panic.as_ref())], ..Outcome::default() },
     };
     world.quiet = quiet;
+    world.coverage.count_named(format!("hierarchies: {}", scenario.hierarchies.len()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&mut world, scenario)));
     let mut broken = core::mem::take(&mut world.checks.broken);
     match ran {
@@ -212,11 +213,11 @@ fn fault(world: &mut World, aside: &mut Aside, scenario: &Scenario, number: usiz
 }
 
 fn is_tag(word: &str) -> bool {
-    word.strip_prefix('r').is_some_and(|number| number.parse::<u8>().is_ok())
+    word.strip_prefix(HIERARCHIES.map(|(_, letter)| letter)).is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
 /// An operator who looks after the cluster: says that an owner is off when every other machine is, and only once.
-fn look_after(world: &mut World, scenario: &Scenario, answered: &mut BTreeSet<ClaimId>) {
+fn look_after(world: &mut World, scenario: &Scenario, answered: &mut BTreeSet<(Option<HierarchyName>, ClaimId)>) {
     for name in scenario.node_names() {
         let alone = world.machines.iter().all(|(other, machine)| *other == name || machine.off);
         if !alone {
@@ -224,7 +225,8 @@ fn look_after(world: &mut World, scenario: &Scenario, answered: &mut BTreeSet<Cl
         }
         let Some(status) = world.machines[&name].node.as_ref().map(Node::status) else { continue };
         for alarm in status.alarms {
-            if let Some(answers) = alarm.confirms.filter(|claim| answered.insert(claim.clone())) {
+            let first = |claim: &ClaimId| answered.insert((alarm.hierarchy.clone(), claim.clone()));
+            if let Some(answers) = alarm.confirms.filter(first) {
                 world.ask(&name, Request::Confirm { alarm: alarm.id, answers });
             }
         }
@@ -236,8 +238,9 @@ fn upkeep_is_over(world: &mut World, scenario: &Scenario) {
     let had = |word: &str| scenario.faults.iter().any(|fault| fault.what.starts_with(word));
     let Some(on) = world.machines.keys().next().cloned() else { return };
     if had("maintenance") {
-        let hierarchy = mainstay_core::names::HierarchyName::from(crate::scenario::HIERARCHY);
-        world.ask(&on, Request::Maintenance { hierarchy, on: false });
+        for hierarchy in world.spec().hierarchies.keys().cloned().collect::<Vec<_>>() {
+            world.ask(&on, Request::Maintenance { hierarchy, on: false });
+        }
     }
     if had("drain") {
         for node in scenario.node_names() {
@@ -264,6 +267,8 @@ fn all_is_mended(world: &mut World) {
         }
         world.set_unusable(name, std::collections::BTreeMap::new());
         world.set_guardian(name, true);
+        world.set_older_kit(name, false);
+        world.set_older_config(name, false);
         if world.machines[name].node.is_none() {
             world.start(name);
         }
@@ -277,6 +282,7 @@ fn stays_calm(world: &mut World) -> Result<(), String> {
         [
             "claim: failover",
             "claim: switchover",
+            "claim: switchback",
             "claim: start",
             "claim: undo",
             "restore: succeeded",

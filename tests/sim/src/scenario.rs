@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use mainstay_core::names::{NodeName, Tag};
+use mainstay_core::names::NodeName;
 use mainstay_core::time::Millis;
 
 use crate::network::Quality;
@@ -12,8 +12,10 @@ use crate::network::Quality;
 pub const NODES: [&str; 4] = ["a", "b", "c", "d"];
 /// The comm paths, in order of priority.
 pub const PATHS: [&str; 3] = ["one", "two", "three"];
-/// The hierarchy.
-pub const HIERARCHY: &str = "h";
+/// The hierarchies that a cluster may have, and what the tags of their resources begin with.
+pub const HIERARCHIES: [(&str, char); 3] = [("h", 'r'), ("i", 's'), ("j", 't')];
+/// How long a node of higher priority has to be ready before a hierarchy goes back to it.
+const SWITCHBACK_DELAY: Millis = Millis::from_secs(20);
 /// Fences of two nodes differ by so much: longer than a fence command may take.
 const FENCE_DELAY_EACH: u64 = 6;
 
@@ -57,6 +59,30 @@ impl Mode {
     pub fn has_arbiter(self) -> bool {
         matches!(self, Self::Arbiter | Self::Watchdog)
     }
+
+    /// Whether a hierarchy may have it in a cluster of so many nodes and comm paths, beside these: the config check asks the
+    /// same, and a node fences itself in one way.
+    #[must_use]
+    pub fn fits(self, nodes: usize, paths: usize, others: &[Hierarchy]) -> bool {
+        match self {
+            Self::Confirm => true,
+            Self::ConfirmInTime | Self::Automatic | Self::Fence => nodes == 2 && paths >= 2,
+            Self::Arbiter | Self::Watchdog => others.iter().all(|it| it.mode == self || !it.mode.has_arbiter()),
+        }
+    }
+}
+
+/// One of the hierarchies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// How an owner is replaced.
+    pub mode: Mode,
+    /// The node of highest priority; the others follow in their order, and then those before it.
+    pub first: usize,
+    /// It goes back by itself after a failover.
+    pub switches_back: bool,
+    /// For each resource, on which of the earlier ones it depends, as bits.
+    pub tree: Vec<u8>,
 }
 
 /// What the network is like when nothing is wrong with it.
@@ -115,8 +141,6 @@ pub struct Scenario {
     pub nodes: usize,
     /// How many comm paths.
     pub paths: usize,
-    /// How an owner is replaced.
-    pub mode: Mode,
     /// What the network is like.
     pub lan: Lan,
     /// A heartbeat this often.
@@ -127,8 +151,8 @@ pub struct Scenario {
     pub remove_violations: bool,
     /// The arbiter grants leases so much longer than asked.
     pub granted_longer: Millis,
-    /// For each resource, on which of the earlier ones it depends, as bits.
-    pub tree: Vec<u8>,
+    /// The hierarchies, one at least.
+    pub hierarchies: Vec<Hierarchy>,
     /// What is wrong, and when.
     pub faults: Vec<Fault>,
 }
@@ -140,10 +164,10 @@ impl Scenario {
         NODES[..self.nodes].iter().map(|name| NodeName::from(*name)).collect()
     }
 
-    /// The resources' tags.
+    /// Whether one of the hierarchies has such a mode.
     #[must_use]
-    pub fn tags(&self) -> Vec<Tag> {
-        (0..self.tree.len()).map(|number| Tag::from(format!("r{number}").as_str())).collect()
+    pub fn any(&self, mode: impl Fn(Mode) -> bool) -> bool {
+        self.hierarchies.iter().any(|it| mode(it.mode))
     }
 
     /// When the last trouble is over.
@@ -162,9 +186,9 @@ impl Scenario {
     #[must_use]
     pub fn config(&self) -> String {
         let mut text = String::from("cluster = \"c\"\nkits = \"/k\"\n");
-        if self.mode.has_arbiter() {
+        if self.any(Mode::has_arbiter) {
             text += "[arbiter]\netcd = [\"http://127.0.0.1:2379\"]\nlease = \"10s\"\nrenew-interval = \"2s\"\nrequest-timeout = \"1s\"\ntries = 3\n";
-            let by = if self.mode == Mode::Watchdog { "watchdog" } else { "reboot" };
+            let by = if self.any(|mode| mode == Mode::Watchdog) { "watchdog" } else { "reboot" };
             let _ = writeln!(text, "[self-fence]\nby = \"{by}\"\ntakes = \"1s\"");
         }
         for (priority, path) in PATHS[..self.paths].iter().enumerate() {
@@ -183,7 +207,7 @@ impl Scenario {
             for (path, name) in PATHS[..self.paths].iter().enumerate() {
                 let _ = writeln!(text, "address.{name} = \"127.0.0.1:{}\"", 7000 + 100 * path + number);
             }
-            if self.mode == Mode::Fence {
+            if self.any(|mode| mode == Mode::Fence) {
                 let delay = number as u64 * FENCE_DELAY_EACH;
                 let _ = writeln!(
                     text,
@@ -191,28 +215,42 @@ impl Scenario {
                 );
             }
         }
+        for (number, hierarchy) in self.hierarchies.iter().enumerate() {
+            self.describe(number, hierarchy, &mut text);
+        }
+        text
+    }
+
+    fn describe(&self, number: usize, hierarchy: &Hierarchy, text: &mut String) {
+        let (name, letter) = HIERARCHIES[number];
+        let mut nodes = NODES[..self.nodes].to_vec();
+        nodes.rotate_left(hierarchy.first);
+        let failover = match hierarchy.mode {
+            Mode::Confirm => "failover = \"confirm\"",
+            Mode::ConfirmInTime => "failover = \"confirm\"\nconfirm-timeout = \"20s\"\naccept-split-brain = true",
+            Mode::Automatic => "failover = \"automatic\"\naccept-split-brain = true",
+            Mode::Fence => "failover = \"automatic\"",
+            Mode::Arbiter | Mode::Watchdog => "failover = \"arbiter\"",
+        };
         let _ = writeln!(
             text,
-            "[hierarchy.{HIERARCHY}]\nnodes = {names:?}\nremove-violations = {}",
+            "[hierarchy.{name}]\nnodes = {nodes:?}\nremove-violations = {}\n{failover}",
             self.remove_violations
         );
-        text += match self.mode {
-            Mode::Confirm => "failover = \"confirm\"\n",
-            Mode::ConfirmInTime => "failover = \"confirm\"\nconfirm-timeout = \"20s\"\naccept-split-brain = true\n",
-            Mode::Automatic => "failover = \"automatic\"\naccept-split-brain = true\n",
-            Mode::Fence => "failover = \"automatic\"\n",
-            Mode::Arbiter | Mode::Watchdog => "failover = \"arbiter\"\n",
-        };
-        for (number, bits) in self.tree.iter().enumerate() {
-            let children: Vec<String> =
-                (0..number.min(8)).filter(|child| bits & (1 << child) != 0).map(|child| format!("r{child}")).collect();
+        if hierarchy.switches_back {
+            let _ = writeln!(text, "switchback = \"automatic\"\nswitchback-delay = \"{SWITCHBACK_DELAY}\"");
+        }
+        for (number, bits) in hierarchy.tree.iter().enumerate() {
+            let children: Vec<String> = (0..number.min(8))
+                .filter(|child| bits & (1 << child) != 0)
+                .map(|child| format!("{letter}{child}"))
+                .collect();
             let _ = writeln!(
                 text,
-                "[hierarchy.{HIERARCHY}.resource.r{number}]\nkit = \"null\"\ndepends-on = {children:?}\ncheck-interval = \"1s\"\nstandby-check-interval = \"5s\"\n\
+                "[hierarchy.{name}.resource.{letter}{number}]\nkit = \"null\"\ndepends-on = {children:?}\ncheck-interval = \"1s\"\nstandby-check-interval = \"5s\"\n\
                  timeouts = {{ restore = \"2s\", remove = \"2s\", recover = \"2s\", quick-check = \"1s\" }}"
             );
         }
-        text
     }
 }
 
@@ -224,22 +262,27 @@ mod tests {
     #[test]
     fn every_config_is_one_that_the_daemon_takes() {
         for mode in Mode::ALL {
-            let nodes = if matches!(mode, Mode::Confirm | Mode::Arbiter | Mode::Watchdog) { 4 } else { 2 };
+            let nodes = if Mode::fits(mode, 4, 2, &[]) { 4 } else { 2 };
+            let hierarchy = Hierarchy { mode, first: 1, switches_back: true, tree: vec![0, 1, 3] };
             let scenario = Scenario {
                 seed: 1,
                 nodes,
                 paths: 2,
-                mode,
                 lan: Lan::Good,
                 heartbeat: Millis(1000),
                 misses: 5,
                 remove_violations: true,
                 granted_longer: Millis(0),
-                tree: vec![0, 1, 3],
+                hierarchies: vec![hierarchy],
                 faults: Vec::new(),
             };
-            let (spec, diagnostics) = Spec::read("config", &scenario.config());
-            assert!(spec.is_some(), "{mode:?}: {:#?}", diagnostics.into_sorted());
+            is_taken(&scenario);
         }
+        (0..500).for_each(|seed| is_taken(&Scenario::from_seed(seed)));
+    }
+
+    fn is_taken(scenario: &Scenario) {
+        let (spec, diagnostics) = Spec::read("config", &scenario.config());
+        assert!(spec.is_some(), "{:?}: {:#?}", scenario.hierarchies, diagnostics.into_sorted());
     }
 }

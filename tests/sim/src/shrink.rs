@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mainstay_core::time::Millis;
 
 use crate::run::run;
-use crate::scenario::{NODES, PATHS, Scenario};
+use crate::scenario::{HIERARCHIES, NODES, PATHS, Scenario};
 
 /// The smallest that was found within the time.
 #[must_use]
@@ -53,11 +53,19 @@ fn simpler(scenario: &Scenario) -> Vec<Scenario> {
         }
     };
     let named = |word: &str| scenario.faults.iter().any(|fault| fault.what.split(' ').any(|known| known == word));
-    let last_tag = format!("r{}", scenario.tree.len() - 1);
-    if scenario.tree.len() > 1 && !named(&last_tag) {
-        with(&|it| it.tree.truncate(scenario.tree.len() - 1));
+    for (number, (name, letter)) in HIERARCHIES.into_iter().enumerate().take(scenario.hierarchies.len()) {
+        let resources = scenario.hierarchies[number].tree.len();
+        if resources > 1 && !named(&format!("{letter}{}", resources - 1)) {
+            with(&|it| it.hierarchies[number].tree.truncate(resources - 1));
+        }
+        with(&|it| it.hierarchies[number].switches_back = false);
+        let any_named = named(name) || (0..resources).any(|at| named(&format!("{letter}{at}")));
+        if number > 0 && number == scenario.hierarchies.len() - 1 && !any_named {
+            with(&|it| it.hierarchies.truncate(number));
+        }
     }
-    if scenario.nodes > 2 && !named(NODES[scenario.nodes - 1]) {
+    let last = scenario.nodes - 1;
+    if scenario.nodes > 2 && !named(NODES[last]) && scenario.hierarchies.iter().all(|it| it.first < last) {
         with(&|it| it.nodes -= 1);
     }
     if scenario.paths > 2 && !named(PATHS[scenario.paths - 1]) {

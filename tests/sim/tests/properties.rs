@@ -77,7 +77,7 @@ fn the_same_inputs_give_the_same_outputs() {
         let told = run(&scenario, false).told();
         assert!(told.contains("the daemon of this node has started"));
         assert_eq!(told, run(&scenario, false).told(), "seed {seed}");
-        modes.push(scenario.mode);
+        modes.extend(scenario.hierarchies.iter().map(|it| it.mode));
     }
     assert!(Mode::ALL.iter().filter(|mode| modes.contains(mode)).count() >= 4, "{modes:?}");
 }

@@ -302,6 +302,7 @@ impl Node {
         let mut gone_back = false;
         match relation {
             None | Some(Relation::Follows) => self.learn("the arbiter", h, record),
+            Some(Relation::Precedes) if planted::is(Bug::GoneBackBelieved) => self.learn("the arbiter", h, record),
             Some(Relation::Same) => {
                 let ours = durable.claim.as_ref().is_some_and(|claim| claim.id.claimant == self.me);
                 if !ours && record.standing.revision > durable.standing.revision {
@@ -576,7 +577,8 @@ impl Node {
         let may = if self.durable(h).forced {
             true
         } else if self.arbiter_decides(h) {
-            self.arbiter_agrees(h)
+            // Who can be heard may have it by a word that the arbiter was never told.
+            self.arbiter_agrees(h) && !self.some_candidate_is_undecided(h, &BTreeSet::new())
         } else {
             // The arbiter is new, and the others have said that nobody knows better (O3).
             self.local(h).proven && self.seen(h).is_none_or(|entry| entry.record.is_none())

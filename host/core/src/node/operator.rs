@@ -11,6 +11,7 @@ use crate::hierarchy::ResourceIndex;
 use crate::message::{PeerMessage, PeerRequest};
 use crate::names::{HierarchyName, NodeName, Tag};
 use crate::plan::{Goal, Presence};
+use crate::planted::{self, Bug};
 use crate::state::{Cause, Intent, Record, StandingKind, Then};
 use crate::status::{Event, EventSeverity, What};
 
@@ -383,7 +384,13 @@ impl Node {
 
     /// O10: the operator states that the owner is off. It is void once the owner was heard again or another claim seen.
     fn confirm(&mut self, alarm: &str, answers: &ClaimId) -> Answer {
-        let Some((h, claim)) = self.alarms.silent_owner(alarm) else {
+        let answered = if planted::is(Bug::LateConfirmation) {
+            let had = |h: &HierarchyIndex| claim_of(self, *h).is_some_and(|known| known.epoch >= answers.epoch);
+            self.members().into_iter().find(had).map(|h| (h, answers.clone()))
+        } else {
+            self.alarms.silent_owner(alarm)
+        };
+        let Some((h, claim)) = answered else {
             return Refused(alloc::format!(
                 "there is no alarm {alarm} that asks for a confirmation: its owner was heard again, another node has claimed, or it never was"
             ));
@@ -391,7 +398,7 @@ impl Node {
         if claim != *answers {
             return Refused(alloc::format!("alarm {alarm} is about {claim}, not about {answers}"));
         }
-        if claim_of(self, h).as_ref() != Some(&claim) {
+        if claim_of(self, h).as_ref() != Some(&claim) && !planted::is(Bug::LateConfirmation) {
             return Refused(alloc::format!("another claim was seen since: {}", self.ownership_in_words(h)));
         }
         if let Some(refused) = self.in_maintenance(h) {

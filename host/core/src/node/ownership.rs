@@ -261,7 +261,7 @@ impl Node {
         self.intend(h, Intent::Serve(Cause::Undo), None);
     }
 
-    fn some_candidate_is_undecided(&self, h: HierarchyIndex, tried: &BTreeSet<NodeName>) -> bool {
+    pub(super) fn some_candidate_is_undecided(&self, h: HierarchyIndex, tried: &BTreeSet<NodeName>) -> bool {
         let nodes = self.local(h).hierarchy.spec.nodes.iter().filter(|node| !tried.contains(*node));
         nodes.filter_map(|node| self.peer_index(node)).any(|peer| self.is_undecided(peer))
     }

@@ -1,18 +1,52 @@
 //! Nothing leaves a node that rests on a record which is not on its disk (O2, O23), and only who owns a hierarchy by its
-//! own disk brings anything of it in service.
+//! own disk brings anything of it in service. What a disk knows of claims never goes back (O1, O12).
 
 use std::collections::BTreeMap;
 
 use mainstay_core::arbiter::ArbiterRequest;
+use mainstay_core::claim::ClaimId;
 use mainstay_core::hierarchy::Hierarchy;
 use mainstay_core::message::{OwnershipSummary, PeerMessage};
 use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_core::node::{Operation, Output};
-use mainstay_core::state::State;
+use mainstay_core::state::{Record, State};
 
 use super::Checks;
 
+/// The newest claim on each disk.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    newest: BTreeMap<(NodeName, HierarchyName), ClaimId>,
+}
+
+impl Disks {
+    pub(super) fn found(&mut self, node: &NodeName, hierarchy: HierarchyName, claim: ClaimId) {
+        self.newest.insert((node.clone(), hierarchy), claim);
+    }
+
+    /// Its disk is read anew, or is another.
+    pub(super) fn forget(&mut self, node: &NodeName) {
+        self.newest.retain(|(other, _), _| other != node);
+    }
+}
+
 impl Checks {
+    /// A record is on the disk of a node.
+    pub fn written(&mut self, node: &NodeName, record: &Record) {
+        if let Record::Forgotten { hierarchy, tag: None } = record {
+            self.disks.newest.remove(&(node.clone(), hierarchy.clone()));
+        }
+        let (Record::Claimed { hierarchy, claim, .. } | Record::Learned { hierarchy, claim: Some(claim), .. }) = record
+        else {
+            return;
+        };
+        let claim = &claim.id;
+        let before = self.disks.newest.insert((node.clone(), hierarchy.clone()), claim.clone());
+        if let Some(before) = before.filter(|before| before > claim) {
+            self.fail(format!("O12: {node} had {before} of {hierarchy} on its disk, and believes in {claim} now"));
+        }
+    }
+
     /// Something leaves a node.
     pub fn leaves(
         &mut self,

@@ -10,7 +10,6 @@ use mainstay_core::status::{Event, What};
 use mainstay_core::time::{Millis, Monotonic};
 
 use super::{Checks, Promise};
-use crate::world::Machine;
 
 /// From a fault's end to the last move that it explains: dead times, a ladder with its repairs, failed attempts, and an
 /// operator who thinks before a word is said.
@@ -55,20 +54,19 @@ impl Checks {
         self.explained.trouble.get_or_insert_default();
     }
 
-    pub(super) fn failover_explained(
-        &mut self,
-        now: Monotonic,
-        node: &NodeName,
-        event: &Event,
-        _machines: &BTreeMap<NodeName, Machine>,
-    ) {
+    pub(super) fn newest_claim(&self, hierarchy: &HierarchyName) -> Option<&ClaimId> {
+        self.explained.newest.get(hierarchy)
+    }
+
+    pub(super) fn failover_explained(&mut self, now: Monotonic, node: &NodeName, event: &Event) {
         let (What::Claimed { claim, cause }, Some(hierarchy)) = (&event.what, &event.hierarchy) else { return };
         let before = self.explained.newest.get(hierarchy).cloned();
         if before.as_ref().is_none_or(|before| before < claim) {
             self.explained.newest.insert(hierarchy.clone(), claim.clone());
         }
         let (Cause::Failover, Some(trouble), Some(before)) = (cause, &self.explained.trouble, before) else { return };
-        let arbiter = matches!(self.promises.get(hierarchy), Some(Promise::Permit | Promise::PermitAndWatchdog));
+        // A node that has lost a permit for one hierarchy is fenced with all the others that it has.
+        let arbiter = self.promises.values().any(|it| matches!(it, Promise::Permit | Promise::PermitAndWatchdog));
         let explains = |it: &Trouble| {
             it.from <= now
                 && it.until.is_none_or(|until| now.since(until) <= WITHIN)

@@ -1,9 +1,10 @@
 //! What must hold in the simulated world, whatever the nodes believe.
 //!
 //! The checkers judge what runs, what is on disk and what leaves a machine; they share no code with what makes trouble.
-//! One file for each concern: `order` what depends on what, `owner` one owner, `proof` what a start needs, `disk` what may
+//! One file for each concern: `alike` what moves by itself, `order` what depends on what, `owner` one owner, `proof` what a start needs, `disk` what may
 //! leave a node, `words` what operators state, `explained` why something moved, `rest` what a world comes to rest as.
 
+mod alike;
 mod disk;
 mod explained;
 mod order;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_core::hierarchy::Hierarchy;
 use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_core::node::{Call, Operation};
-use mainstay_core::spec::{FailoverMode, SelfFence, Spec};
+use mainstay_core::spec::{FailoverMode, SelfFence, Spec, Switchback};
 use mainstay_core::status::Event;
 use mainstay_core::time::{Millis, Monotonic};
 
@@ -65,6 +66,8 @@ pub struct Checks {
     members: BTreeMap<HierarchyName, Vec<NodeName>>,
     owner: owner::Owner,
     proof: proof::Proof,
+    disks: disk::Disks,
+    alike: alike::Alike,
     explained: explained::Explained,
     words: words::Words,
     /// Operators who said what is not so; from then on two may own it.
@@ -78,7 +81,10 @@ impl Checks {
     #[must_use]
     pub fn new(spec: &Spec) -> Self {
         let takes = spec.self_fence.as_ref().map_or(Millis(0), |fence| fence.takes);
+        let back = spec.hierarchies.iter().filter(|(_, known)| known.switchback == Switchback::Automatic);
+        let switches_back = back.map(|(name, _)| name.clone()).collect();
         Self {
+            alike: alike::Alike::new(switches_back),
             promises: spec.hierarchies.keys().map(|name| (name.clone(), Promise::of(spec, name))).collect(),
             members: spec.hierarchies.iter().map(|(name, known)| (name.clone(), known.nodes.clone())).collect(),
             owner: owner::Owner::new(takes),
@@ -130,6 +136,7 @@ impl Checks {
 
     /// A node has told something.
     pub fn reported(&mut self, now: Monotonic, node: &NodeName, event: &Event, machines: &BTreeMap<NodeName, Machine>) {
-        self.failover_explained(now, node, event, machines);
+        self.moves_between_alike(now, node, event, machines);
+        self.failover_explained(now, node, event);
     }
 }

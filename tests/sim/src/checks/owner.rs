@@ -32,7 +32,7 @@ pub(super) struct Owner {
     overlaps_until: BTreeMap<(HierarchyName, NodeName), Option<Monotonic>>,
     takes: Millis,
     /// When the arbiter was put back to what it was when another node had the permit.
-    permit_came_back: Option<Monotonic>,
+    permit_came_back: BTreeMap<HierarchyName, Monotonic>,
 }
 
 impl Owner {
@@ -67,7 +67,8 @@ impl Checks {
         if self.lied.contains(hierarchy) {
             return;
         }
-        let two_permits = self.owner.permit_came_back.is_some_and(|at| now.since(at) <= PERMIT_CAME_BACK);
+        let two_permits =
+            self.owner.permit_came_back.get(hierarchy).is_some_and(|at| now.since(*at) <= PERMIT_CAME_BACK);
         let waking = Millis(self.owner.takes.0 + WAKING.0);
         let others: Vec<NodeName> = machines
             .keys()
@@ -105,8 +106,8 @@ impl Checks {
     }
 
     /// The arbiter was restored from a backup in which another node has the permit than the one that has it now.
-    pub fn permit_came_back(&mut self, now: Monotonic) {
-        self.owner.permit_came_back = Some(now);
+    pub fn permit_came_back(&mut self, hierarchy: HierarchyName, now: Monotonic) {
+        self.owner.permit_came_back.insert(hierarchy, now);
     }
 
     /// A remove has succeeded.

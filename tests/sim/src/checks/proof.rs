@@ -7,6 +7,8 @@ use mainstay_core::claim::ClaimId;
 use mainstay_core::message::PeerMessage;
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
 
+use mainstay_core::time::Monotonic;
+
 use super::{Checks, Promise};
 use crate::world::Machine;
 
@@ -28,10 +30,18 @@ impl Proof {
 
 impl Checks {
     /// A message comes to a node whose daemon is this one.
-    pub fn answered(&mut self, node: &NodeName, from: &NodeName, message: &PeerMessage, incarnation: u64) {
-        if let PeerMessage::State(state) = message
-            && state.heard == incarnation
-        {
+    pub fn answered(
+        &mut self,
+        now: Monotonic,
+        node: &NodeName,
+        life: u64,
+        from: &NodeName,
+        message: &PeerMessage,
+        incarnation: u64,
+    ) {
+        let PeerMessage::State(state) = message else { return };
+        self.told(now, node, life, state);
+        if state.heard == incarnation {
             let (known, by) = self.proof.answered.entry(node.clone()).or_default();
             if *known != incarnation {
                 // A daemon that had to count from higher up is the same; who answered it will again.
@@ -43,7 +53,11 @@ impl Checks {
 
     /// A daemon starts, with this on its disk.
     pub fn started(&mut self, node: &NodeName, life: u64, found: BTreeMap<HierarchyName, Option<ClaimId>>) {
+        self.disks.forget(node);
         for (hierarchy, claim) in found {
+            if let Some(claim) = &claim {
+                self.disks.found(node, hierarchy.clone(), claim.clone());
+            }
             self.proof.found.insert((node.clone(), hierarchy), (life, claim));
         }
     }

@@ -67,7 +67,7 @@ fn hierarchy_at_rest(
     }
     let serving = serving(world, hierarchy);
     // After a hasty word, or a takeover over comm paths alone, a remove that fails leaves two; an alarm says so.
-    let may_be_two = !world.checks.lied.is_empty() || world.checks.promise(hierarchy) == Promise::Paths;
+    let may_be_two = world.checks.lied.contains(hierarchy) || world.checks.promise(hierarchy) == Promise::Paths;
     if serving.len() > 1 && !(explained && may_be_two) {
         return Err(format!("rest (O16): at rest, {serving:?} have {hierarchy} in service"));
     }

@@ -16,6 +16,10 @@ pub(super) struct Words {
 }
 
 impl Checks {
+    pub(super) fn had_a_word(&self, hierarchy: &HierarchyName, node: &NodeName) -> bool {
+        self.words.given.get(hierarchy) == Some(node)
+    }
+
     /// An operator says on this node that no other has the hierarchy. `permit` is who has one for it, at the arbiter. Says
     /// whether that is so.
     pub fn word(

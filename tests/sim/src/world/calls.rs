@@ -61,15 +61,13 @@ impl World {
     }
 
     pub(super) fn synced(&mut self, name: &NodeName, life: u64, number: RecordNumber) {
-        let machine = self.machine(name);
-        if machine.life != life || machine.disk_stuck {
-            return;
-        }
+        let Some(machine) = self.machines.get_mut(name).filter(|it| it.life == life && !it.disk_stuck) else { return };
         while let Some((at, record)) = machine.unsynced.pop_front() {
             if at > number {
                 machine.unsynced.push_front((at, record));
                 break;
             }
+            self.checks.written(name, &record);
             machine.journal.push(record);
             machine.durable = at;
         }

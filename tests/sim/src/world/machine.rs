@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::arbiter::ArbiterId;
-use mainstay_core::names::{HierarchyName, NodeName, Tag};
+use mainstay_core::names::{HierarchyName, KitName, NodeName, Tag};
 use mainstay_core::node::{CallId, Config, Input, Node, Output, RecordNumber};
 use mainstay_core::state::{Record, State};
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
@@ -19,6 +19,8 @@ use crate::kits::App;
 const UNIX: u64 = 1_700_000_000_000;
 /// What calls of a dead daemon still do takes so long.
 const LEFTOVER: Millis = Millis(500);
+/// What the older config says of checks.
+const OLDER_INTERVAL: Millis = Millis::from_secs(2);
 /// Heartbeats that wait for a paused process, at the most: a socket's buffer has an end.
 pub(super) const BEATS_WAITING_MAX: usize = 64;
 
@@ -91,6 +93,12 @@ pub struct Machine {
     pub damaged: bool,
     /// The config is another.
     pub other_config: bool,
+    /// Its daemon starts with the config before the last change.
+    older_config: bool,
+    /// Its kits are those before the last upgrade.
+    older_kit: bool,
+    /// Since when its kits are as they are.
+    kit_since: Monotonic,
     pub(super) held_back: VecDeque<(RecordNumber, Output)>,
     pub(super) calls: BTreeMap<CallId, Running>,
     /// The applications of this machine.
@@ -145,6 +153,9 @@ impl Machine {
             disk_takes: SYNC,
             damaged: false,
             other_config: false,
+            older_config: false,
+            older_kit: false,
+            kit_since: Monotonic(0),
             held_back: VecDeque::new(),
             calls: BTreeMap::new(),
             apps: tags.iter().map(|tag| (tag.clone(), App::default())).collect(),
@@ -176,6 +187,31 @@ impl Machine {
     #[must_use]
     pub fn life(&self) -> u64 {
         self.life
+    }
+
+    /// Names the config that a daemon would start with.
+    #[must_use]
+    pub fn config_hash(&self) -> &'static str {
+        if self.other_config {
+            "other"
+        } else if self.older_config {
+            "older"
+        } else {
+            "same"
+        }
+    }
+
+    /// The kits it has, and their versions.
+    #[must_use]
+    pub fn kits(&self) -> BTreeMap<KitName, String> {
+        let version = if self.older_kit { "1.0" } else { "1.1" };
+        BTreeMap::from([("null".into(), version.into())])
+    }
+
+    /// Since when its kits are as they are.
+    #[must_use]
+    pub fn kit_since(&self) -> Monotonic {
+        self.kit_since
     }
 
     /// Whether neither its daemon nor its guardian can end what runs here: both were lost, one after the other.
@@ -236,7 +272,7 @@ impl World {
     /// When it runs already: a test's own mistake.
     pub fn start(&mut self, name: &NodeName) {
         let now = self.both_clocks(name);
-        let (world_now, spec, seed) = (self.now, self.spec.clone(), self.seed);
+        let (world_now, mut spec, seed) = (self.now, self.spec.clone(), self.seed);
         let machine = self.machine(name);
         assert!(machine.node.is_none(), "{name} runs already");
         machine.life += 1;
@@ -244,16 +280,20 @@ impl World {
         machine.durable = RecordNumber(0);
         let (state, damaged) = machine.recover();
         machine.leftovers.retain(|_, until| *until > world_now);
+        if machine.older_config {
+            let last = spec.hierarchies.values_mut().next_back();
+            last.into_iter().flat_map(|it| it.resources.values_mut()).for_each(|it| it.check_interval = OLDER_INTERVAL);
+        }
         let config = Config {
             me: name.clone(),
             spec,
-            config_hash: if machine.other_config { "other".into() } else { "same".into() },
+            config_hash: machine.config_hash().into(),
             software: "sim".into(),
             boot: format!("boot-{}", machine.boot),
             damaged,
             leftovers: machine.leftovers.keys().cloned().collect(),
             unusable: machine.unusable.clone(),
-            kits: BTreeMap::new(),
+            kits: machine.kits(),
             config_parts: BTreeMap::new(),
             seed,
         };
@@ -392,6 +432,32 @@ impl World {
             let number = *number;
             self.at(SYNC, Happening::Synced { node: name.clone(), life, number });
         }
+    }
+
+    /// From now on a machine has older kits than the others, or the same.
+    pub fn set_older_kit(&mut self, name: &NodeName, older: bool) {
+        let now = self.now;
+        let machine = self.machine(name);
+        if core::mem::replace(&mut machine.older_kit, older) != older {
+            machine.kit_since = now;
+            let kits = machine.kits();
+            self.input_when_it_goes_on(name, Input::Kits(kits));
+        }
+    }
+
+    /// From now on a machine has an older config than the others, or the same. A daemon that runs is started anew.
+    pub fn set_older_config(&mut self, name: &NodeName, older: bool) {
+        let machine = self.machine(name);
+        if machine.suspended || core::mem::replace(&mut machine.older_config, older) == older || machine.node.is_none()
+        {
+            return;
+        }
+        if machine.paused {
+            self.kill(name)
+        } else {
+            self.stop(name)
+        }
+        self.start(name);
     }
 
     /// What is wrong with resources on a machine.

@@ -375,9 +375,10 @@ impl World {
         if let Input::Request(_, request) = &input {
             self.hear_the_word(name, request);
         }
-        if let Some(node) = self.machines.get_mut(name).and_then(|machine| machine.node.as_mut()) {
+        let Some(machine) = self.machines.get_mut(name) else { return };
+        if let Some(node) = machine.node.as_mut() {
             if let Input::Message(from, message) = &input {
-                self.checks.answered(name, from, message, node.state().incarnation);
+                self.checks.answered(self.now, name, machine.life, from, message, node.state().incarnation);
             }
             node.handle(input, now);
             self.carry_out(name);
