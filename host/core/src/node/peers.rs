@@ -24,6 +24,8 @@ pub(super) struct Link {
     listening_since: Monotonic,
     /// When the last heartbeat came.
     heard_at: Option<Monotonic>,
+    /// The last heartbeat may have waited for this process, nobody knows for how long.
+    waited: bool,
     pub(super) last_heard: Option<UnixMs>,
     pub(super) state: PathState,
     /// Yellow since the last heartbeat that was missed.
@@ -74,6 +76,8 @@ pub(super) struct Peer {
     pub(super) answered: bool,
     /// When its last message came.
     last_message: Option<Monotonic>,
+    /// When this process was late, the last time.
+    late_at: Option<Monotonic>,
     /// Its kernel has answered since its daemon fell silent (O7).
     pub(super) hung: bool,
     /// How far its fencing has come.
@@ -103,6 +107,7 @@ impl Peer {
         let link = Link {
             listening_since: now.monotonic,
             heard_at: None,
+            waited: false,
             last_heard: None,
             state: PathState::NotHeard,
             unsteady_since: now.monotonic,
@@ -121,6 +126,7 @@ impl Peer {
             state: None,
             answered: false,
             last_message: None,
+            late_at: None,
             hung: false,
             fencing: Fencing::None,
             left: false,
@@ -179,6 +185,7 @@ impl Peer {
         let late = now.monotonic.since(link.listening_since) > overdue_after(spec.heartbeat_interval);
         link.listening_since = now.monotonic;
         link.heard_at = Some(now.monotonic);
+        link.waited = self.late_at.is_some_and(|at| now.monotonic.since(at) <= spec.heartbeat_interval);
         link.last_heard = Some(now.unix);
         link.dead = false;
         link.kernel_answers = false;
@@ -265,9 +272,15 @@ impl Peer {
 
     /// This process was late, so it has not listened: silence counts from now (O6).
     pub(super) fn listen_again(&mut self, now: Now) {
+        self.late_at = Some(now.monotonic);
         for link in &mut self.links {
             link.listening_since = now.monotonic;
         }
+    }
+
+    /// Whether it is unknown when a path was heard last: a kernel keeps what comes for a process that stands still (O6).
+    pub(super) fn waited(&self) -> bool {
+        self.links.iter().any(|link| link.waited)
     }
 
     /// It said that it leaves.
@@ -413,6 +426,18 @@ mod tests {
         assert!(peer.hung, "it had its power when its daemon fell silent");
         heard(&mut peer, 0, 8000);
         assert!(!peer.hung);
+    }
+
+    #[test]
+    fn what_waited_for_a_late_process_says_nothing_of_when_it_was_sent() {
+        let mut peer = peer();
+        heard(&mut peer, 0, 0);
+        peer.listen_again(now(20_000));
+        heard(&mut peer, 0, 20_001);
+        heard(&mut peer, 1, 22_000);
+        assert!(peer.waited());
+        heard(&mut peer, 0, 22_000);
+        assert!(!peer.waited());
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Node {
         if self.now.monotonic < self.listens_until {
             return Some("this process was late, and has not listened for long enough since (O6)".into());
         }
+        // A fence that succeeds is proof, whatever the silence means.
+        if peer.waited() && self.fence_spec(owner).is_none() {
+            return Some(alloc::format!(
+                "this process was late, and what it last heard of {name} may have waited for it: when its comm paths fell silent is not known (O6)"
+            ));
+        }
         if peer.jeopardy && !planted::is(Bug::JeopardyIgnored) {
             return Some(alloc::format!("one comm path to {name} was dead while another still beat: jeopardy (O8)"));
         }

@@ -8,7 +8,7 @@ use mainstay_core::claim::ClaimId;
 use mainstay_core::hierarchy::Hierarchy;
 use mainstay_core::message::{OwnershipSummary, PeerMessage};
 use mainstay_core::names::{HierarchyName, NodeName};
-use mainstay_core::node::{Operation, Output};
+use mainstay_core::node::{Operation, Output, Reply};
 use mainstay_core::state::{Record, State};
 
 use super::Checks;
@@ -22,6 +22,11 @@ pub(super) struct Disks {
 impl Disks {
     pub(super) fn found(&mut self, node: &NodeName, hierarchy: HierarchyName, claim: ClaimId) {
         self.newest.insert((node.clone(), hierarchy), claim);
+    }
+
+    /// Whether the newest claim there is its own.
+    pub(super) fn owns(&self, node: &NodeName, hierarchy: &HierarchyName) -> bool {
+        self.newest.get(&(node.clone(), hierarchy.clone())).is_some_and(|claim| claim.claimant == *node)
     }
 
     /// Its disk is read anew, or is another.
@@ -41,6 +46,7 @@ impl Checks {
             return;
         };
         let claim = &claim.id;
+        self.words.claimed(node, hierarchy);
         let before = self.disks.newest.insert((node.clone(), hierarchy.clone()), claim.clone());
         if let Some(before) = before.filter(|before| before > claim) {
             self.fail(format!("O12: {node} had {before} of {hierarchy} on its disk, and believes in {claim} now"));
@@ -81,6 +87,7 @@ impl Checks {
                     self.fail(format!("O23: {node} calls {} for {tag}, and its disk has {begun:?}", call.operation_id));
                 }
             }
+            Output::Reply(_, _, Reply::Refused(_)) => self.words.end(node),
             Output::Send(..)
             | Output::CallKit(..)
             | Output::Report(..)

@@ -54,6 +54,7 @@ impl Checks {
     /// A daemon starts, with this on its disk.
     pub fn started(&mut self, node: &NodeName, life: u64, found: BTreeMap<HierarchyName, Option<ClaimId>>) {
         self.disks.forget(node);
+        self.starts_too_early(node);
         for (hierarchy, claim) in found {
             if let Some(claim) = &claim {
                 self.disks.found(node, hierarchy.clone(), claim.clone());

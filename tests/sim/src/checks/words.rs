@@ -13,9 +13,33 @@ use crate::world::Machine;
 pub(super) struct Words {
     /// On which node each hierarchy was last given to somebody by a word.
     given: BTreeMap<HierarchyName, NodeName>,
+    /// A word that no claim on the disk of its node shows yet.
+    pending: BTreeMap<HierarchyName, NodeName>,
+}
+
+impl Words {
+    /// The words that were said on a node come to nothing more: they were refused, or its daemon is another.
+    pub(super) fn end(&mut self, node: &NodeName) {
+        self.pending.retain(|_, speaker| speaker != node);
+    }
+
+    /// A node has a claim on its disk.
+    pub(super) fn claimed(&mut self, node: &NodeName, hierarchy: &HierarchyName) {
+        if self.pending.get(hierarchy) == Some(node) {
+            self.pending.remove(hierarchy);
+        }
+    }
 }
 
 impl Checks {
+    /// A daemon starts before the word on another node has come to anything: before it is on a slow disk, or an arbiter that
+    /// does not answer was given up. It was to be off until then, so the word was hasty.
+    pub(super) fn starts_too_early(&mut self, node: &NodeName) {
+        self.words.end(node);
+        let early = self.words.pending.keys();
+        self.lied.extend(early.cloned());
+    }
+
     pub(super) fn had_a_word(&self, hierarchy: &HierarchyName, node: &NodeName) -> bool {
         self.words.given.get(hierarchy) == Some(node)
     }
@@ -32,6 +56,10 @@ impl Checks {
         let life = machines[node].life();
         self.proof.word(node, hierarchy, life);
         let before = self.words.given.insert(hierarchy.clone(), node.clone());
+        // Who owns it already need not claim it.
+        if !self.disks.owns(node, hierarchy) {
+            self.words.pending.insert(hierarchy.clone(), node.clone());
+        }
         // Who has a permit may act as soon as it has power, without asking anybody but the arbiter.
         let mut is_so = permit.is_none_or(|holder| holder == node);
         for (other, machine) in machines.iter_mut().filter(|(other, _)| *other != node) {
