@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use crate::buffers::{Buffer, Pool};
+use crate::inbox::Inbox;
 use crate::nbd::negotiate::{Negotiation, NegotiationError, Offer, Step, greeting};
 use crate::nbd::transmit::{Command, Failure, REQUEST_BYTES, Request, RequestError, reply};
 use crate::outbox::Outbox;
@@ -19,8 +20,6 @@ use crate::poll::Interest;
 pub const REQUESTS_MAX: usize = 256;
 /// Answers that a client may leave lying before it is not listened to any more, in bytes.
 const UNSENT_BYTES_MAX: usize = 8 << 20;
-/// What is received at once where it is not known yet what it is, in bytes: some small writes.
-const STAGING_BYTES: usize = 128 << 10;
 /// What is received in one turn before others have theirs, in bytes.
 const TURN_BYTES_MAX: usize = 4 << 20;
 
@@ -60,25 +59,16 @@ enum Phase {
     Leaving,
 }
 
-/// A write whose data is being received.
-#[derive(Debug)]
-struct Partial {
-    request: Request,
-    data: Buffer,
-    filled: usize,
-}
-
 /// A connection.
 #[derive(Debug)]
 pub struct Client {
     socket: UnixStream,
     phase: Phase,
-    staging: Vec<u8>,
-    /// What of `staging` is received and not looked at.
-    held: std::ops::Range<usize>,
-    partial: Option<Partial>,
+    inbox: Inbox<Request>,
     outbox: Outbox,
     under_way: usize,
+    /// Requests may be there that were received and not looked at, as enough was under way.
+    is_held_back: bool,
 }
 
 impl AsFd for Client {
@@ -99,25 +89,34 @@ impl Client {
         Ok(Self {
             socket,
             phase: Phase::Negotiating(Negotiation::default()),
-            staging: vec![0; STAGING_BYTES],
-            held: 0..0,
-            partial: None,
+            inbox: Inbox::default(),
             outbox,
             under_way: 0,
+            is_held_back: false,
         })
     }
 
-    /// What it waits for. With `is_full` it is not listened to, as enough is under way in all.
+    /// What it waits for. Without `room` for another request it is not listened to.
     #[must_use]
-    pub fn interest(&self, is_full: bool) -> Interest {
-        let busy = is_full || self.under_way >= REQUESTS_MAX || self.outbox.bytes() > UNSENT_BYTES_MAX;
-        Interest { read: !busy && !matches!(self.phase, Phase::Leaving), write: self.outbox.bytes() > 0 }
+    pub fn interest(&self, room: usize) -> Interest {
+        let read = self.room(room) > 0 && !matches!(self.phase, Phase::Leaving);
+        Interest { read, write: self.outbox.bytes() > 0 }
     }
 
-    /// Whether it has its export.
+    /// Whether it has something to say that was received already, and there is room for it.
     #[must_use]
-    pub fn is_serving(&self) -> bool {
-        matches!(self.phase, Phase::Serving)
+    pub fn is_held_back(&self, room: usize) -> bool {
+        self.is_held_back && self.interest(room).read
+    }
+
+    fn room(&self, room: usize) -> usize {
+        if self.outbox.bytes() > UNSENT_BYTES_MAX { 0 } else { room.min(REQUESTS_MAX - self.under_way) }
+    }
+
+    /// Whether it is still being agreed what it gets.
+    #[must_use]
+    pub fn is_negotiating(&self) -> bool {
+        matches!(self.phase, Phase::Negotiating(_))
     }
 
     /// Whether nothing is left to be done for it.
@@ -126,55 +125,60 @@ impl Client {
         matches!(self.phase, Phase::Leaving) && self.under_way == 0 && self.outbox.bytes() == 0
     }
 
-    /// Says no more to it than what is under way.
+    /// Listens to it no more: what is under way is answered, then it ends.
     pub fn leave(&mut self) {
         self.phase = Phase::Leaving;
     }
 
-    /// Receives what has come, and adds whole requests to `incoming`.
+    /// Receives what has come, and adds whole requests to `incoming`, at most `room`.
     ///
     /// # Errors
     /// When the connection ends.
-    pub fn receive(&mut self, offer: Offer<'_>, pool: &Pool, incoming: &mut Vec<Incoming>) -> Result<(), ClientError> {
+    pub fn receive(
+        &mut self,
+        offer: Offer<'_>,
+        pool: &Pool,
+        room: usize,
+        incoming: &mut Vec<Incoming>,
+    ) -> Result<(), ClientError> {
+        let most = incoming.len() + self.room(room);
         let mut received = 0;
-        while received < TURN_BYTES_MAX {
-            let room = match &mut self.partial {
-                Some(partial) => &mut partial.data[partial.filled..],
-                None => {
-                    if self.held.start > 0 {
-                        self.staging.copy_within(self.held.clone(), 0);
-                        self.held = 0..self.held.len();
-                    }
-                    &mut self.staging[self.held.end..]
-                }
-            };
-            let asked = room.len();
-            let count = match self.socket.read(room) {
-                Ok(0) => return Err(ClientError::Closed),
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            received += count;
-            match &mut self.partial {
-                Some(partial) => partial.filled += count,
-                None => self.held.end += count,
-            }
-            self.understand(offer, pool, incoming)?;
-            if self.under_way >= REQUESTS_MAX || count < asked || matches!(self.phase, Phase::Leaving) {
+        loop {
+            self.understand(offer, pool, most, incoming)?;
+            if self.is_held_back || received >= TURN_BYTES_MAX || matches!(self.phase, Phase::Leaving) {
                 return Ok(());
             }
+            let to = self.inbox.room();
+            let asked = to.len();
+            match self.socket.read(to) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(count) => {
+                    received += count;
+                    self.inbox.received(count);
+                    if count < asked {
+                        // There is no more now.
+                        return self.understand(offer, pool, most, incoming);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(())
     }
 
-    /// Looks at everything received.
-    fn understand(&mut self, offer: Offer<'_>, pool: &Pool, incoming: &mut Vec<Incoming>) -> Result<(), ClientError> {
+    /// Looks at what was received, until there are `most` requests.
+    fn understand(
+        &mut self,
+        offer: Offer<'_>,
+        pool: &Pool,
+        most: usize,
+        incoming: &mut Vec<Incoming>,
+    ) -> Result<(), ClientError> {
         while let Phase::Negotiating(negotiation) = &mut self.phase {
             let mut answer = Vec::new();
-            let (took, step) = negotiation.take(&self.staging[self.held.clone()], offer, &mut answer)?;
-            self.held.start += took;
+            let (took, step) = negotiation.take(self.inbox.bytes(), offer, &mut answer)?;
+            self.inbox.take(took);
             self.outbox.push(&answer);
             match step {
                 Step::More => return Ok(()),
@@ -185,27 +189,23 @@ impl Client {
         }
         let (Offer::Open(export) | Offer::Closed(export, _)) = offer;
         while matches!(self.phase, Phase::Serving) {
-            if let Some(partial) = &mut self.partial {
-                let missing = partial.data.len() - partial.filled;
-                let count = missing.min(self.held.len());
-                let from = self.held.start;
-                partial.data[partial.filled..][..count].copy_from_slice(&self.staging[from..from + count]);
-                partial.filled += count;
-                self.held.start += count;
-                if count < missing {
-                    return Ok(());
-                }
+            self.is_held_back = incoming.len() >= most;
+            if self.is_held_back {
+                return Ok(());
             }
-            if let Some(Partial { request, data, .. }) = self.partial.take() {
+            if let Some((request, data)) = self.inbox.filled() {
                 self.judge(request, Some(data), incoming);
                 continue;
             }
-            let Some(head) = self.staging[self.held.clone()].first_chunk::<REQUEST_BYTES>() else { return Ok(()) };
+            if self.inbox.is_filling() {
+                return Ok(());
+            }
+            let Some(head) = self.inbox.bytes().first_chunk::<REQUEST_BYTES>() else { return Ok(()) };
             let request = Request::parse(head, export)?;
-            self.held.start += REQUEST_BYTES;
+            self.inbox.take(REQUEST_BYTES);
             match request.data_bytes {
                 0 => self.judge(request, None, incoming),
-                length => self.partial = Some(Partial { request, data: pool.take(length as usize), filled: 0 }),
+                length => self.inbox.fill(request, pool.take(length as usize)),
             }
         }
         Ok(())

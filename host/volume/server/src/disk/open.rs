@@ -111,6 +111,12 @@ impl Volume {
         })
     }
 
+    /// The backing's file, or the metadata's: for what is done before anything else has them.
+    #[must_use]
+    pub fn file_of(&self, is_backing: bool) -> &fs::File {
+        if is_backing { &self.backing.file } else { &self.metadata.file }
+    }
+
     /// Whether the backing is still there and as large as it was: a file that was removed takes writes as before, and
     /// loses them.
     ///

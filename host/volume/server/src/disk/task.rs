@@ -94,14 +94,12 @@ pub enum DiskError {
 }
 
 impl DiskError {
-    /// Whether there is no space left, which is not the disk's fault.
+    /// As a number of the system.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub fn errno(&self) -> i32 {
         match self {
-            Self::Io { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            Self::Shrunk { .. } => false,
+            Self::Io { source, .. } => source.raw_os_error().unwrap_or(Errno::EIO as i32),
+            Self::Shrunk { .. } => Errno::EIO as i32,
         }
     }
 }

@@ -31,6 +31,8 @@ mod command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Failure {
+    /// This copy may not be written now.
+    Permission = 1,
     /// The disk, or the right to write it, does not let it be done.
     Io = 5,
     /// The request is wrong.
