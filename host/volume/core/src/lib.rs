@@ -18,6 +18,7 @@ pub mod io;
 pub mod label;
 pub mod log;
 pub mod message;
+pub mod planted;
 pub mod relation;
 pub mod status;
 pub mod types;

@@ -18,7 +18,7 @@
 //! source     Whole                  all is copied, and both have flushed
 //! target     UpToDate               it says so, durably
 //! source     Write, Zero, Flush ..
-//! source     End                    demoted: everything is durable on both
+//! source     End                    it is the source no longer
 //! ```
 //! With nothing to copy, `Whole` follows on `Ready` at once. Either side sends `Ping` when it has nothing else to say.
 
@@ -172,7 +172,7 @@ pub enum Message {
     },
     /// I am.
     UpToDate,
-    /// I am no longer the source; you have everything, durably.
+    /// I am no longer the source. Nothing is mirrored until one of us says [`Self::Begin`].
     End,
     /// Please pause the mirror (to the source), or: it is paused, be outdated, durably (to the target).
     Pause,

@@ -185,6 +185,8 @@ pub enum Event {
     RightLost(Epoch),
     /// V1.
     PermitEnded,
+    /// V1.
+    RightEnded,
     /// V4: a copy that was promoted and has not written anything yet meets one that has more.
     FoundBehind,
     /// V3.
@@ -274,6 +276,7 @@ impl fmt::Display for Event {
             Self::Demoted => f.write_str("this copy is a target; everything is durable"),
             Self::RightLost(epoch) => write!(f, "{epoch} is newer than this copy's claim: requests get an error"),
             Self::PermitEnded => f.write_str("the permit to write has ended: requests get an error"),
+            Self::RightEnded => f.write_str("the host has taken the right to write back: requests get an error"),
             Self::FoundBehind => f.write_str(
                 "this copy was promoted, and the peer's has more: requests get an error; serve the other one",
             ),
