@@ -196,6 +196,8 @@ pub struct Volume {
     outputs: VecDeque<Output>,
     /// Something has happened that may let something else happen.
     stirred: bool,
+    /// When the hot set is looked through again.
+    cool_at: Monotonic,
     wake: (Monotonic, Timer),
 }
 
@@ -245,6 +247,7 @@ impl Volume {
             tokens: 0,
             outputs: VecDeque::new(),
             stirred: true,
+            cool_at: now.monotonic,
             wake: (now.monotonic, Timer::Tick),
             label,
             config,
