@@ -142,6 +142,12 @@ impl Clients {
         }
     }
 
+    /// Whether somebody has not got an answer yet that is made already.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.clients.values().any(|entry| entry.client.interest(0).write)
+    }
+
     /// Sends what can be sent, and says what is waited for.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod disk;
 pub mod files;
+pub mod fuzz;
 pub mod inbox;
 pub mod link;
 pub mod nbd;

@@ -329,6 +329,12 @@ impl Link {
         self.connect_later();
     }
 
+    /// Whether the peer has not got something yet that was said.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.connections.values().any(|one| matches!(one.phase, Phase::Up(_)) && one.wants(true).write)
+    }
+
     /// Sends what can be sent, and says what is waited for. With `is_full` nothing more is received.
     ///
     /// # Errors

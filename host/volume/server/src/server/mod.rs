@@ -52,6 +52,12 @@ const BUFFERS_BYTES_MAX: usize = 64 << 20;
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How much longer than the stall time a process may take to end in order: after that it ends anyway.
 const STOP_EXTRA: Duration = Duration::from_secs(5);
+/// How long the process, once it has ended its work, tries to send what is still to be sent.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(5);
+/// A piece of memory just below the most that glibc's limit grows to (32 MiB), in bytes.
+const GROW_BYTES: usize = 31 << 20;
 /// Zeroes that are written at once where a file system has no other way, in bytes.
 const ZEROES_BYTES: usize = 1 << 20;
 
@@ -162,10 +168,18 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     signals.thread_block().map_err(io::Error::from)?;
     let signals =
         SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(io::Error::from)?;
+    keep_memory();
     let mut server = Server::new(config)?;
     server.poll.add(&signals, key::SIGNALS, Interest { read: true, write: false })?;
     tracing::info!("volume {} is open: {}", server.name, server.disk.engine());
     server.run(&signals)
+}
+
+/// Has the C library keep freed memory: else each burst of requests gives it back to the system, and the next one takes
+/// it again page by page, a tenth of the CPU. glibc's limits grow with the largest piece that was ever freed
+/// (mallopt(3), `M_MMAP_THRESHOLD`); elsewhere it does nothing.
+fn keep_memory() {
+    drop(std::hint::black_box(vec![0u8; GROW_BYTES]));
 }
 
 /// Both clocks. The monotonic one goes on while the machine is suspended, and is the same in all processes.
@@ -263,7 +277,27 @@ impl Server {
             }
             self.core_on_time();
         }
-        Ok(())
+        self.say_the_last(&mut happenings)
+    }
+
+    /// What was said last still goes out: to the peer that this copy is no source any more, and to clients what became
+    /// of their requests.
+    fn say_the_last(&mut self, happenings: &mut Vec<Happening>) -> Result<(), ServeError> {
+        let until = Instant::now() + LAST_WORDS;
+        let mut ready = Vec::new();
+        loop {
+            self.flush(happenings)?;
+            let unsent = self.clients.has_unsent() || self.link.as_ref().is_some_and(Link::has_unsent);
+            let left = until.saturating_duration_since(Instant::now());
+            if !unsent || left.is_zero() {
+                return Ok(());
+            }
+            self.poll.wait(left.min(LAST_WORDS_PAUSE), &mut ready)?;
+            // Whoever still speaks is not answered: nothing is done for them any more. It only must not be a busy loop.
+            if !ready.is_empty() {
+                std::thread::sleep(LAST_WORDS_PAUSE);
+            }
+        }
     }
 
     /// How long nothing has to be done.
