@@ -9,12 +9,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use mainstay_test_support::{WAIT_LIMIT, require_or_skip, wait_until};
-use pair::{A, B, Pair, SIZE, attempt, authority, run};
+use pair::{A, B, Pair, SIZE, attempt, authority, limited, run};
 use serde_json::json;
 
 fn libnbd(program: &str) -> Option<PathBuf> {
@@ -146,8 +146,7 @@ fn a_switchover_takes_everything_along() {
 
 /// Writes blocks with FUA, one after the other, and says each number once it is acknowledged.
 const WRITER: &str = r#"
-import sys
-h.connect_uri(sys.argv[1] if len(sys.argv) > 1 else uri)
+h.connect_uri(URI)
 i = 0
 while True:
     h.pwrite(i.to_bytes(8, "little") * 64, (i * 4096) % (48 << 20), nbd.CMD_FLAG_FUA)
@@ -160,13 +159,8 @@ fn what_was_acknowledged_is_there_after_the_source_was_killed() {
     let Some(nbdsh) = libnbd("nbdsh") else { return };
     let mut pair = Pair::new();
     pair.start();
-    let script = WRITER.replace("sys.argv[1] if len(sys.argv) > 1 else uri", &format!("{:?}", pair.uri(A)));
-    let mut writer = Command::new("timeout")
-        .args(["60", &nbdsh.display().to_string(), "-c", &script])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let script = WRITER.replace("URI", &format!("{:?}", pair.uri(A)));
+    let mut writer = limited(&nbdsh, &["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut output = writer.stdout.take().unwrap();
     let reader = thread::spawn(move || {
         let mut text = String::new();

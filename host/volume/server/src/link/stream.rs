@@ -125,8 +125,10 @@ impl Read for Stream {
         loop {
             match secured.session.reader().read(to) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !secured.is_over => {}
-                // Without a word of good-bye that is what it is (RFC 8446 §6.1).
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                // Without a word of good-bye (RFC 8446 §6.1): frames say themselves where they end.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof) => {
+                    return Ok(0);
+                }
                 other => return other,
             }
             secured.receive(&mut self.socket)?;

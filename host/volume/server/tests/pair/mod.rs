@@ -7,7 +7,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use mainstay_test_support::{Guard, Port, TempDir, WAIT_LIMIT, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -118,7 +117,7 @@ impl Pair {
     pub fn serve(&mut self, copy: Half) {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(self.config(copy));
-        let guard = Guard::start(copy.name(), &mut command).unwrap().claim(self.folder.path());
+        let guard = Guard::start(copy.name(), &mut command).unwrap();
         self.served[copy as usize] = Some(guard);
         wait_until(WAIT_LIMIT, "the control socket answers", || self.try_ask(copy, &json!("status")).is_some());
     }
@@ -200,8 +199,17 @@ pub fn run(program: &Path, args: &[&str]) -> String {
 
 /// The same, however it ends.
 pub fn attempt(program: &Path, args: &[&str]) -> Output {
-    let limit = Duration::from_secs(120).as_secs().to_string();
-    Command::new("timeout").arg(limit).arg(program).args(args).output().unwrap()
+    limited(program, args).output().unwrap()
+}
+
+/// A program that ends after two minutes at the latest.
+pub fn limited(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(program).args(args);
+    // nbdsh calls `python3`, and the module that it needs belongs to the system's.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("/usr/bin:/bin:{path}"));
+    command
 }
 
 /// An authority, and its certificate as PEM.
