@@ -60,6 +60,12 @@ pub const ROOMS: &[Room] = &[
         why: "the pure part of the volume only decides; of core it has the time",
     },
     Room {
+        folder: "host/volume/server",
+        sees: Some(&["mainstay-core", "mainstay-volume-core"]),
+        never: &["wasmtime", "wasmtime-wasi", "cranelift-codegen", "tokio"],
+        why: "the volume's server outlives the daemon and knows nothing of it; one thread, and no runtime beside it",
+    },
+    Room {
         folder: "host/supervisor",
         sees: Some(&[]),
         never: &["wasmtime", "wasmtime-wasi", "cranelift-codegen"],
@@ -188,6 +194,7 @@ mod tests {
         let lines = [
             "host/core mainstay-core: serde",
             "host/volume/core mainstay-volume-core: mainstay-core serde",
+            "host/volume/server mainstay-volume: mainstay-volume-core nix",
             "host/supervisor mainstay-supervisor: tokio nix",
             "host/runtime mainstay-runtime: mainstay-supervisor wasmtime",
             "host/node mainstay-node: mainstay-core mainstay-runtime mainstay-supervisor tokio",
