@@ -8,13 +8,14 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::Stdio;
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mainstay_test_support::{WAIT_LIMIT, require_or_skip, wait_until};
-use pair::{A, B, Pair, SIZE, attempt, authority, limited, run};
+use pair::under::{self, Under};
+use pair::{A, B, LABEL, Pair, SIZE, attempt, authority, limited, run};
 use serde_json::json;
 
 fn libnbd(program: &str) -> Option<PathBuf> {
@@ -154,33 +155,108 @@ while True:
     i += 1
 "#;
 
+/// A client that writes until its server is gone.
+struct Writer {
+    process: Child,
+    said: JoinHandle<String>,
+}
+
+impl Writer {
+    fn start(nbdsh: &Path, uri: &str) -> Self {
+        let script = WRITER.replace("URI", &format!("{uri:?}"));
+        let mut process =
+            limited(nbdsh, &["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut output = process.stdout.take().unwrap();
+        let said = thread::spawn(move || {
+            let mut text = String::new();
+            output.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { process, said }
+    }
+
+    /// The last number that was acknowledged.
+    fn last(mut self) -> u64 {
+        self.process.wait().unwrap();
+        let text = self.said.join().unwrap();
+        let last = text.lines().rev().find_map(|line| line.parse().ok()).expect("some were written");
+        assert!(last < (48 << 20) / 4096, "no block was written twice");
+        last
+    }
+}
+
+/// All that was acknowledged can be read.
+fn assert_there(nbdsh: &Path, uri: &str, last: u64) {
+    let check = format!(
+        "h.connect_uri({uri:?})\nfor i in range({last} + 1):\n  assert h.pread(512, (i * 4096) % (48 << 20)) == \
+         i.to_bytes(8, 'little') * 64, i\nprint('all there')"
+    );
+    assert!(run(nbdsh, &["-c", &check]).contains("all there"));
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_both_have_lost_their_power() {
+    let Some(nbdsh) = libnbd("nbdsh") else { return };
+    if !under::is_possible() {
+        return;
+    }
+    // Both forget what was not flushed.
+    let mut disks = [0; 2].map(|_| Under::new("cache", &["cache=writeback"], SIZE + LABEL));
+    let places = disks.each_ref().map(|disk| Some(disk.disk()));
+    let mut pair = Pair::on(places, &json!({}));
+    pair.start();
+    let writer = Writer::start(&nbdsh, &pair.uri(A));
+    thread::sleep(Duration::from_secs(2));
+    for (copy, disk) in [A, B].into_iter().zip(&mut disks) {
+        pair.kill(copy);
+        disk.power_off();
+    }
+    let last = writer.last();
+    disks.iter_mut().for_each(Under::power_on);
+    pair.start_again(2);
+    assert_there(&nbdsh, &pair.uri(A), last);
+    assert_eq!(pair.ask(A, &json!("demote")), json!("done"));
+    wait_until(WAIT_LIMIT, "both are targets in contact", || pair.status(B)["link"] == json!("idle"));
+    pair.promote(B, 3, "free");
+    pair.wait_connected(B);
+    assert_there(&nbdsh, &pair.uri(B), last);
+    pair.stop(B);
+    pair.stop(A);
+    pair.assert_same();
+}
+
+#[test]
+fn a_target_whose_disk_fails_drops_out_and_the_source_goes_on() {
+    let Some(qemu_io) = qemu_io() else { return };
+    if !under::is_possible() {
+        return;
+    }
+    let parameters = ["error-pwrite=EIO", "error-pwrite-rate=100%", "error-pwrite-file={}/failing"];
+    let disk = Under::new("error", &parameters, SIZE + LABEL);
+    let mut pair = Pair::on([None, Some(disk.disk())], &json!({ "alone-after-ms": 200 }));
+    pair.start();
+    fs::write(disk.folder().join("failing"), "").unwrap();
+    let uri = pair.uri(A);
+    let output = run(&qemu_io, &["-f", "raw", "-c", "write -P 4 0 64k", "-c", "flush", "-c", "read -P 4 0 64k", &uri]);
+    assert!(!output.contains("failed"), "{output}");
+    wait_until(WAIT_LIMIT, "the target has failed", || pair.status(B)["copy"] == json!("failed"));
+    assert_eq!(pair.status(A)["alone"], json!(true));
+    pair.process(B).wait_for_line(WAIT_LIMIT, "cannot write 65536 bytes at 0: Input/output error");
+}
+
 #[test]
 fn what_was_acknowledged_is_there_after_the_source_was_killed() {
     let Some(nbdsh) = libnbd("nbdsh") else { return };
     let mut pair = Pair::new();
     pair.start();
-    let script = WRITER.replace("URI", &format!("{:?}", pair.uri(A)));
-    let mut writer = limited(&nbdsh, &["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut output = writer.stdout.take().unwrap();
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        output.read_to_string(&mut text).unwrap();
-        text
-    });
+    let writer = Writer::start(&nbdsh, &pair.uri(A));
     thread::sleep(Duration::from_secs(2));
     pair.kill(A);
-    writer.wait().unwrap();
-    let text = reader.join().unwrap();
-    let last: u64 = text.lines().rfind(|line| line.parse::<u64>().is_ok()).expect("some were written").parse().unwrap();
+    let last = writer.last();
     // The other copy is taken in service by the operator's word.
     wait_until(WAIT_LIMIT, "the target has noticed", || pair.status(B)["link"] == json!("broken"));
     pair.promote(B, 2, "confirmed");
-    let check = format!(
-        "h.connect_uri({:?})\nfor i in range({last} + 1):\n  assert h.pread(512, (i * 4096) % (48 << 20)) == i.to_bytes(8, 'little') * 64, i\nprint('all there')",
-        pair.uri(B)
-    );
-    assert!(last < (48 << 20) / 4096, "no block was written twice");
-    assert!(run(&nbdsh, &["-c", &check]).contains("all there"));
+    assert_there(&nbdsh, &pair.uri(B), last);
     // The one that was killed comes back as a target, and is made like the other.
     pair.serve(A);
     pair.wait_connected(B);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use nix::fcntl::OFlag;
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 
 use super::Shared;
 use super::task::File;
@@ -101,7 +102,10 @@ impl Volume {
             return Err(OpenError::Empty { path: backing.to_owned(), bytes: size, block_bytes });
         }
         let (beside, _) = open(metadata, true)?;
-        let shared = |file, path: &Path| Arc::new(File { file, path: path.to_owned(), way: AtomicU8::new(0) });
+        let shared = |file, path: &Path| {
+            let keeps_dsync = keeps_dsync(&file);
+            Arc::new(File { file, path: path.to_owned(), keeps_dsync, way: AtomicU8::new(0) })
+        };
         Ok(Self {
             backing: shared(data, backing),
             metadata: shared(beside, metadata),
@@ -180,6 +184,14 @@ fn size_of(file: &fs::File, path: &Path) -> Result<u64, OpenError> {
     // The length in the metadata of a device is 0. Nothing reads or writes where this leaves the file.
     let mut file = file;
     file.seek(SeekFrom::End(0)).map_err(|source| OpenError::Open { path: path.to_owned(), source })
+}
+
+/// Whether a write that is asked to be durable is, by itself. Linux's own file systems and block devices see to it; one
+/// of user space is told (FUSE), and many do not look.
+fn keeps_dsync(file: &fs::File) -> bool {
+    let is_device = file.metadata().is_ok_and(|found| found.file_type().is_block_device());
+    let own = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC];
+    is_device || fstatfs(file).is_ok_and(|found| own.contains(&found.filesystem_type()))
 }
 
 /// The smallest block that direct I/O takes here: tried, as older kernels do not tell.

@@ -109,6 +109,8 @@ impl DiskError {
 pub(crate) struct File {
     pub(super) file: fs::File,
     pub(super) path: PathBuf,
+    /// Whether a write can be asked to be durable (`RWF_DSYNC`, `pwritev2(2)`). Where that is not certain, a sync follows.
+    pub(super) keeps_dsync: bool,
     /// The number of the first way of [`Way::ALL`] that has not been refused.
     pub(super) way: AtomicU8,
 }
@@ -150,11 +152,13 @@ pub(super) struct Task {
     file: Arc<File>,
     /// How far it has come, in bytes.
     at: usize,
+    /// All is written, and is made durable.
+    syncs: bool,
 }
 
 impl Task {
     pub(super) fn new(token: u64, op: Op, file: Arc<File>) -> Self {
-        Self { token, op, file, at: 0 }
+        Self { token, op, file, at: 0, syncs: false }
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -169,6 +173,9 @@ impl Task {
 
     /// What to do next. What it points to stays where it is as long as the task is kept.
     pub(super) fn call(&mut self) -> Call {
+        if self.syncs {
+            return Call::Sync;
+        }
         let way = self.way();
         let done = self.at as u64;
         match &mut self.op {
@@ -178,7 +185,8 @@ impl Task {
             }
             Op::Write { offset, data, durable, .. } => {
                 let rest = &data[self.at..];
-                Call::Write { from: rest.as_ptr(), length: rest.len(), offset: *offset + done, durable: *durable }
+                let durable = *durable && self.file.keeps_dsync;
+                Call::Write { from: rest.as_ptr(), length: rest.len(), offset: *offset + done, durable }
             }
             Op::Sync { .. } => Call::Sync,
             Op::Zero { offset, length, zeroes, .. } => {
@@ -209,11 +217,15 @@ impl Task {
             Op::Sync { .. } => (0, false),
             Op::Zero { length, .. } => (*length, self.way() == Way::Write),
         };
-        if !wants_bytes {
+        if !wants_bytes || self.syncs {
             return Progress::Over(Ok(()));
         }
         self.at += count;
         match (&self.op, count) {
+            (Op::Write { durable: true, .. }, _) if self.at as u64 >= length && !self.file.keeps_dsync => {
+                self.syncs = true;
+                Progress::Again
+            }
             _ if self.at as u64 >= length => Progress::Over(Ok(())),
             (Op::Read { offset, .. }, 0) => {
                 let offset = *offset + self.at as u64;
@@ -268,6 +280,7 @@ impl Task {
         let call = self.call();
         let file = &self.file.file;
         match (call, &mut self.op) {
+            (Call::Sync, _) => file.sync_data().map(|()| 0),
             (Call::Read { offset, .. }, Op::Read { buffer, .. }) => file.read_at(&mut buffer[self.at..], offset),
             (Call::Write { offset, durable, .. }, Op::Write { data, .. }) => {
                 let count = file.write_at(&data[self.at..], offset)?;
@@ -282,7 +295,7 @@ impl Task {
                 fallocate(file.as_fd(), mode, offset, length)?;
                 Ok(0)
             }
-            (Call::Sync | Call::Read { .. } | Call::Write { .. }, _) => file.sync_data().map(|()| 0),
+            (Call::Read { .. } | Call::Write { .. }, _) => unreachable!("a call belongs to its operation"),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+pub(crate) mod under;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -13,24 +15,26 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use serde_json::{Value, json};
 
 /// Data of a copy, in bytes; the label comes on top.
-pub const SIZE: u64 = 64 << 20;
-const LABEL: u64 = 8192;
+pub(crate) const SIZE: u64 = 64 << 20;
+pub(crate) const LABEL: u64 = 8192;
 const VOLUME: &str = "0123456789abcdef0123456789abcdef";
 
 /// The two copies, which may be served or not.
-pub struct Pair {
+pub(crate) struct Pair {
     folder: TempDir,
     served: [Option<Guard>; 2],
+    /// Where their data is, if not in a file beside all the others.
+    disks: [Option<PathBuf>; 2],
     port: Port,
 }
 
 /// Which copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Half {
+pub(crate) enum Half {
     A = 0,
     B = 1,
 }
-pub use Half::{A, B};
+pub(crate) use Half::{A, B};
 
 impl Half {
     fn name(self) -> &'static str {
@@ -44,13 +48,18 @@ impl Half {
 
 impl Pair {
     /// Makes both; `A` is the one with the data.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&json!({}))
     }
 
     /// The same, with further lines in both configs.
-    pub fn with(more: &Value) -> Self {
-        let pair = Self { folder: TempDir::new(), served: [None, None], port: Port::reserve() };
+    pub(crate) fn with(more: &Value) -> Self {
+        Self::on([None, None], more)
+    }
+
+    /// The same, with their data on these.
+    pub(crate) fn on(disks: [Option<PathBuf>; 2], more: &Value) -> Self {
+        let pair = Self { folder: TempDir::new(), served: [None, None], disks, port: Port::reserve() };
         let authority = authority();
         fs::write(pair.folder.join("ca.pem"), &authority.1).unwrap();
         for node in ["ex01", "ex02"] {
@@ -69,7 +78,9 @@ impl Pair {
             });
             config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             fs::write(pair.config(copy), config.to_string()).unwrap();
-            fs::File::create(pair.backing(copy)).unwrap().set_len(SIZE + LABEL).unwrap();
+            if pair.disks[copy as usize].is_none() {
+                fs::File::create(pair.backing(copy)).unwrap().set_len(SIZE + LABEL).unwrap();
+            }
             let args: &[&str] = if copy == A { &["--first"] } else { &[] };
             let made = Command::new(PROGRAM).arg("create").arg(pair.config(copy)).args(args).output().unwrap();
             assert!(made.status.success(), "{made:?}");
@@ -78,25 +89,25 @@ impl Pair {
     }
 
     /// Gives a node's files a certificate that speaks for `name`, by another authority if it is another one.
-    pub fn certify(&self, issuer: &Issuer<'_, KeyPair>, node: &str, name: &str) {
+    pub(crate) fn certify(&self, issuer: &Issuer<'_, KeyPair>, node: &str, name: &str) {
         let (pem, key) = certificate(issuer, name);
         fs::write(self.folder.join(format!("{node}.pem")), pem).unwrap();
         fs::write(self.folder.join(format!("{node}.key")), key).unwrap();
     }
 
-    pub fn backing(&self, copy: Half) -> PathBuf {
-        self.folder.join(format!("{}.img", copy.name()))
+    pub(crate) fn backing(&self, copy: Half) -> PathBuf {
+        self.disks[copy as usize].clone().unwrap_or_else(|| self.folder.join(format!("{}.img", copy.name())))
     }
 
-    pub fn nbd(&self, copy: Half) -> PathBuf {
+    pub(crate) fn nbd(&self, copy: Half) -> PathBuf {
         self.folder.join(format!("{}.nbd", copy.name()))
     }
 
-    pub fn control(&self, copy: Half) -> PathBuf {
+    pub(crate) fn control(&self, copy: Half) -> PathBuf {
         self.folder.join(format!("{}.ctl", copy.name()))
     }
 
-    pub fn link(&self) -> std::net::SocketAddr {
+    pub(crate) fn link(&self) -> std::net::SocketAddr {
         self.port.address()
     }
 
@@ -105,16 +116,16 @@ impl Pair {
     }
 
     /// As NBD clients name it.
-    pub fn uri(&self, copy: Half) -> String {
+    pub(crate) fn uri(&self, copy: Half) -> String {
         format!("nbd+unix:///mail?socket={}", self.nbd(copy).display())
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Starts the process of a copy.
-    pub fn serve(&mut self, copy: Half) {
+    pub(crate) fn serve(&mut self, copy: Half) {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(self.config(copy));
         let guard = Guard::start(copy.name(), &mut command).unwrap();
@@ -123,18 +134,18 @@ impl Pair {
     }
 
     /// The process of a copy.
-    pub fn process(&mut self, copy: Half) -> &mut Guard {
+    pub(crate) fn process(&mut self, copy: Half) -> &mut Guard {
         self.served[copy as usize].as_mut().expect("it is served")
     }
 
     /// As a power cord that is pulled, but for the page cache.
-    pub fn kill(&mut self, copy: Half) {
+    pub(crate) fn kill(&mut self, copy: Half) {
         self.process(copy).kill_alone();
         self.served[copy as usize] = None;
     }
 
     /// Ends it in order.
-    pub fn stop(&mut self, copy: Half) {
+    pub(crate) fn stop(&mut self, copy: Half) {
         assert!(self.process(copy).signal(nix::sys::signal::Signal::SIGTERM));
         let status = self.process(copy).wait(WAIT_LIMIT).expect("it ends");
         assert!(status.success(), "{status}: {}", self.process(copy).output());
@@ -150,37 +161,42 @@ impl Pair {
         serde_json::from_str::<Value>(&line).ok().map(|value| value["reply"].clone())
     }
 
-    pub fn ask(&self, copy: Half, ask: &Value) -> Value {
+    pub(crate) fn ask(&self, copy: Half, ask: &Value) -> Value {
         self.try_ask(copy, ask).unwrap_or_else(|| panic!("no answer to {ask}"))
     }
 
-    pub fn status(&self, copy: Half) -> Value {
+    pub(crate) fn status(&self, copy: Half) -> Value {
         self.ask(copy, &json!("status"))["status"].clone()
     }
 
     /// Gives the right, by a claim of this number, and promotes.
-    pub fn promote(&self, copy: Half, epoch: u64, basis: &str) {
+    pub(crate) fn promote(&self, copy: Half, epoch: u64, basis: &str) {
         let right = json!({ "right": { "epoch": { "counter": epoch, "side": copy.name() }, "until-boot-ms": null } });
         assert_eq!(self.ask(copy, &right), json!("done"));
         wait_until(WAIT_LIMIT, "it is promoted", || self.ask(copy, &json!({ "promote": basis })) == json!("done"));
     }
 
     /// Waits until the source and its target have the same.
-    pub fn wait_connected(&self, copy: Half) {
+    pub(crate) fn wait_connected(&self, copy: Half) {
         wait_until(WAIT_LIMIT * 2, "both copies are up to date", || self.status(copy)["link"] == json!("connected"));
     }
 
     /// Both serve, `A` is the source, `B` has everything.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
+        self.start_again(1);
+    }
+
+    /// The same after both have ended, by a claim of this number.
+    pub(crate) fn start_again(&mut self, epoch: u64) {
         self.serve(B);
         self.serve(A);
         wait_until(WAIT_LIMIT, "they are in contact", || self.status(A)["link"] == json!("idle"));
-        self.promote(A, 1, "free");
+        self.promote(A, epoch, "free");
         self.wait_connected(A);
     }
 
     /// That the data of both files is the same. Neither may be written now.
-    pub fn assert_same(&self) {
+    pub(crate) fn assert_same(&self) {
         let [a, b] = [A, B].map(|copy| fs::read(self.backing(copy)).unwrap());
         let different = a.chunks(65536).zip(b.chunks(65536)).take((SIZE / 65536) as usize).position(|(a, b)| a != b);
         assert_eq!(different, None, "a region differs");
@@ -191,19 +207,19 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-volume");
 
 /// A program with a time limit; its output when it succeeds.
 #[track_caller]
-pub fn run(program: &Path, args: &[&str]) -> String {
+pub(crate) fn run(program: &Path, args: &[&str]) -> String {
     let output = attempt(program, args);
     assert!(output.status.success(), "{} {args:?}: {output:?}", program.display());
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The same, however it ends.
-pub fn attempt(program: &Path, args: &[&str]) -> Output {
+pub(crate) fn attempt(program: &Path, args: &[&str]) -> Output {
     limited(program, args).output().unwrap()
 }
 
 /// A program that ends after two minutes at the latest.
-pub fn limited(program: &Path, args: &[&str]) -> Command {
+pub(crate) fn limited(program: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.arg("120").arg(program).args(args);
     // nbdsh calls `python3`, and the module that it needs belongs to the system's.
@@ -213,7 +229,7 @@ pub fn limited(program: &Path, args: &[&str]) -> Command {
 }
 
 /// An authority, and its certificate as PEM.
-pub fn authority() -> (Issuer<'static, KeyPair>, String) {
+pub(crate) fn authority() -> (Issuer<'static, KeyPair>, String) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let key = KeyPair::generate().unwrap();
