@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mainstay_volume_core::io::OperatorRequest;
 use mainstay_volume_core::label::DurableState;
+use mainstay_volume_core::log::Header;
 use mainstay_volume_core::status::LinkState;
 
 use super::world::{Setting, World};
@@ -260,8 +261,13 @@ fn make(world: &mut World, trouble: Trouble, first_logs: &[Option<Vec<u8>>; 2]) 
             }
         }
         Trouble::OldLog(m) => {
-            if let (false, Some(old)) = (world.machines[m].power, &first_logs[m]) {
+            let stamp = |log: &[u8]| log.chunks(4096).take(2).filter_map(Header::decode).map(|it| it.stamp).max();
+            // One from the same opening and generation has the same stamp, and is not told from the newest.
+            if let (false, Some(old)) = (world.machines[m].power, &first_logs[m])
+                && stamp(old) < stamp(&world.machines[m].log.bytes)
+            {
                 world.machines[m].log.bytes.clone_from(old);
+                world.count("old log");
             }
         }
     }

@@ -101,6 +101,8 @@ pub struct World {
     later: BTreeMap<(u64, u64, u64), Later>,
     scheduled: u64,
     link: u64,
+    /// Links up to this one have lost something: nothing comes through them any more.
+    dead_link: u64,
     wires: [VecDeque<(LinkId, Vec<u8>, Option<Vec<Stamp>>)>; 2],
     client: Client,
     sent_bytes: u64,
@@ -156,6 +158,7 @@ impl World {
             later: BTreeMap::new(),
             scheduled: 0,
             link: 0,
+            dead_link: 0,
             wires: [VecDeque::new(), VecDeque::new()],
             client: Client { left: setting.requests, ..Client::default() },
             sent_bytes: 0,
@@ -245,7 +248,7 @@ impl World {
 
     /// The link is cut; whether either side notices at once.
     pub fn cut_link(&mut self, noticed: bool) {
-        self.link_cut = true;
+        (self.link_cut, self.dead_link) = (true, self.link);
         self.tell(|| format!("the link is cut, noticed: {noticed}"));
         for m in 0..2 {
             let keep = self.dice.below(self.wires[m].len() as u64 + 1) as usize;
@@ -437,7 +440,7 @@ impl World {
                 self.fail(|| format!("resync: {sent} bytes sent, {may} would do"));
             }
         }
-        if self.machines[m].link != Some(link) || self.link_cut {
+        if self.machines[m].link != Some(link) || link.0 <= self.dead_link {
             return;
         }
         self.wires[m].push_back((link, message.encode(Vec::new()), payload));
