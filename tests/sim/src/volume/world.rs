@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 use mainstay_volume_core::io::{
-    Config, ConnectionId, DiskId, DiskOp, Input, LinkId, Mode, OperatorId, OperatorRequest, Output, Refusal, RequestError,
+    Basis, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest, Output, Refusal, RequestError,
     RequestId, RequestKind, Token, WriteId,
 };
 use mainstay_volume_core::message::Message;
 use mainstay_volume_core::status::{Event, LinkState, Role};
-use mainstay_volume_core::types::{Extent, REGION_BYTES, SECTOR_BYTES, Side, VolumeId};
+use mainstay_volume_core::types::{Extent, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
+use mainstay_volume_core::volume::Volume;
 
 use super::disk::{Stamp, sectors};
 use super::history::History;
@@ -51,7 +52,7 @@ enum Later {
     Client,
     Host,
     Input(usize, u64, Input),
-    Answer { asker: usize, start: u64, token: Token, outcome: mainstay_volume_core::io::Marked },
+    Answer { asker: usize, start: u64, token: Token, outcome: Marked },
 }
 
 #[derive(Clone, Debug)]
@@ -108,8 +109,10 @@ pub struct World {
     sent_bytes: u64,
     /// Bytes that the resync under way may send, and how many had been sent when it began.
     may_send: Option<(u64, u64)>,
-    /// Regions that could not be told of durably, by machine: went on alone without a mark.
+    /// This machine's copy went on alone, and the other one is not marked.
     unmarked: [bool; 2],
+    /// This machine's copy was promoted by force, whether it got so far as to serve or not.
+    forced: [bool; 2],
     operators: BTreeMap<OperatorId, (usize, OperatorRequest)>,
     next_operator: u64,
     asked_marks: BTreeMap<(usize, Token), (usize, u64, Token)>,
@@ -164,6 +167,7 @@ impl World {
             sent_bytes: 0,
             may_send: None,
             unmarked: [false; 2],
+            forced: [false; 2],
             operators: BTreeMap::new(),
             next_operator: 0,
             asked_marks: BTreeMap::new(),
@@ -327,7 +331,7 @@ impl World {
 
     /// Does what a volume wants.
     fn carry_out(&mut self, m: usize) {
-        while let Some(output) = self.machines[m].volume.as_mut().and_then(mainstay_volume_core::volume::Volume::poll_output) {
+        while let Some(output) = self.machines[m].volume.as_mut().and_then(Volume::poll_output) {
             self.carry_out_one(m, output);
         }
         if let Some(volume) = &self.machines[m].volume {
@@ -376,7 +380,7 @@ impl World {
                     let peer_start = self.machines[peer].start;
                     self.at(late, Later::Input(peer, peer_start, Input::AskedOutdated { token: asked, epoch, generation }));
                 } else {
-                    let outcome = mainstay_volume_core::io::Marked::Unreachable;
+                    let outcome = Marked::Unreachable;
                     self.at(late, Later::Answer { asker: m, start, token, outcome });
                 }
             }
@@ -410,21 +414,21 @@ impl World {
 
     /// V5, on disk: a client's write is begun only when the log has its regions.
     fn check_intent(&mut self, m: usize, op: DiskOp) {
-        let (DiskOp::Write { extent, data: mainstay_volume_core::io::Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op
+        let (DiskOp::Write { extent, data: Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op
         else {
             return;
         };
         let source = self.machines[m].volume.as_ref().is_some_and(|volume| volume.status().role == Role::Source);
         let bits = source.then(|| self.machines[m].bits_on_disk());
-        if bits.is_some_and(|bits| !extent.regions().all(|region| bits.has(mainstay_volume_core::types::Region(region)))) {
+        if bits.is_some_and(|bits| !extent.regions().all(|region| bits.has(Region(region)))) {
             self.fail(|| format!("intent: {m} begins {op:?} and its log does not have it (V5)"));
         }
         self.dirtied.extend(extent.regions());
     }
 
-    fn put_on_wire(&mut self, m: usize, link: LinkId, message: &Message, data: Option<mainstay_volume_core::io::Data>) {
+    fn put_on_wire(&mut self, m: usize, link: LinkId, message: &Message, data: Option<Data>) {
         let payload = data.map(|data| self.machines[m].payload(data));
-        if let Some(data @ mainstay_volume_core::io::Data::Read(_)) = data {
+        if let Some(data @ Data::Read(_)) = data {
             self.machines[m].forget(data);
         }
         let bytes = payload.as_ref().map_or(0, |payload| payload.len() as u64 * SECTOR_BYTES);
@@ -540,6 +544,10 @@ impl World {
         if ok && !self.host.may_act(m, self.now) {
             self.fail(|| format!("right: {m} answers {:?} after its permit has ended (V1)", asked.kind));
         }
+        if ok && self.setting.arbiter && !matches!(asked.kind, RequestKind::Read(_)) {
+            // From now on the other copy is marked, or has it too.
+            self.forks.clear();
+        }
         match asked.kind {
             RequestKind::Write { extent, .. } => self.history.end(sectors(extent), asked.stamp, false, ok),
             RequestKind::Zero { extent, .. } => self.history.end(sectors(extent), asked.stamp, true, ok),
@@ -561,21 +569,26 @@ impl World {
     }
 
     /// A copy is put in service: the promise is judged on it.
-    fn promoted(&mut self, m: usize, basis: mainstay_volume_core::io::Basis) {
+    fn promoted(&mut self, m: usize, basis: Basis) {
         if self.client.at.is_some() {
             self.disconnect();
         }
         self.history.disconnected();
         self.client.at = Some((m, self.machines[m].start));
         let content = self.machines[m].data.now.clone();
-        if basis == mainstay_volume_core::io::Basis::Force {
+        if basis == Basis::Force || std::mem::take(&mut self.forced[m]) {
             self.count("forced");
+            self.forks.clear();
             return self.history.reset(&content);
         }
-        let judged = self.history.judge_copy(&content);
-        match judged {
+        let before = self.history.clone();
+        match self.history.judge_copy(&content) {
             Ok(()) => self.history.expose(&content),
             Err(why) => self.excuse(m, &content, why),
+        }
+        // The other copy may come back, and be promoted before anything was written here: with what it had.
+        if self.machines[1 - m].volume.is_none() || self.machines[m].link.is_none() {
+            self.forks.push(before);
         }
     }
 
@@ -589,7 +602,6 @@ impl World {
             self.history.expose(content);
         } else if self.unmarked[1 - m] {
             self.count("lost by a word");
-            self.forks.push(self.history.clone());
             self.history.reset(content);
         } else {
             self.fail(|| format!("{why} (on {m})"));
@@ -606,6 +618,7 @@ impl World {
                 self.unmarked[m] |= !marked;
                 self.count(if marked { "alone marked" } else { "alone unmarked" });
             }
+            Event::Forced(_) => self.forced[m] = true,
             Event::UpToDate => {
                 self.may_send = None;
                 let whole = self.machines.iter().all(|machine| {
