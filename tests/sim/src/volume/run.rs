@@ -53,6 +53,8 @@ pub enum When {
     Step(u64),
     /// Time.
     Ms(u64),
+    /// So long after the trouble before.
+    After(u64),
 }
 
 /// A world and its trouble.
@@ -150,9 +152,39 @@ impl Case {
             }
         }
         trouble.sort_by_key(|(when, _)| match when {
-            When::Ms(ms) | When::Step(ms) => *ms,
+            When::Ms(ms) | When::Step(ms) | When::After(ms) => *ms,
         });
         Self { setting, trouble }
+    }
+
+    /// A small workload, and every point at which each of a few things may happen to it: from when both copies have all
+    /// until the application has all its answers.
+    #[must_use]
+    pub fn every_point(seed: u64, arbiter: bool, is_async: bool) -> Vec<Self> {
+        let setting = Setting { seed, is_async, arbiter, depth: 3, requests: 14, rate: 0, disk_ms: 2 };
+        let mut world = World::new(setting.clone());
+        let connected = |world: &World| (0..2).all(|m| world.link_state(m) == Some(LinkState::Connected));
+        while !connected(&world) && world.step() {}
+        let from = world.steps;
+        while !world.is_quiet() && world.step() {}
+        let mut cases = Vec::new();
+        for step in from..world.steps + 20 {
+            let at = When::Step(step);
+            let (soon, later) = (When::After(60), When::After(1_300));
+            for trouble in [
+                vec![(at, Trouble::Power(0)), (later, Trouble::PowerBack(0))],
+                vec![(at, Trouble::Power(0)), (soon, Trouble::PowerBack(0))],
+                vec![(at, Trouble::Power(1)), (soon, Trouble::PowerBack(1))],
+                vec![(at, Trouble::Power(0)), (at, Trouble::Power(1)), (soon, Trouble::PowerBack(1)), (later, Trouble::PowerBack(0))],
+                vec![(at, Trouble::Kill(0)), (soon, Trouble::Start(0))],
+                vec![(at, Trouble::Cut(true)), (later, Trouble::Mend)],
+                vec![(at, Trouble::Cut(false)), (later, Trouble::Power(0)), (soon, Trouble::Mend), (later, Trouble::PowerBack(0))],
+                vec![(at, Trouble::Move)],
+            ] {
+                cases.push(Self { setting: setting.clone(), trouble });
+            }
+        }
+        cases
     }
 
     /// Runs it; with `tell`, what happens is told.
@@ -170,6 +202,7 @@ impl Case {
         let mut world = World::new(self.setting.clone());
         world.told = tell.then(Vec::new);
         let mut next = self.trouble.iter().peekable();
+        let mut last = 0;
         let mut first_logs: [Option<Vec<u8>>; 2] = [None, None];
         while world.broken.is_none() {
             for m in 0..2 {
@@ -182,10 +215,12 @@ impl Case {
                 let due = match when {
                     When::Ms(ms) => world.now >= *ms,
                     When::Step(step) => world.steps >= *step,
+                    When::After(ms) => world.now >= last + ms,
                 };
                 if due {
                     let trouble = *trouble;
                     next.next();
+                    last = world.now;
                     make(&mut world, trouble, &first_logs);
                     continue;
                 }

@@ -587,7 +587,8 @@ impl World {
             Err(why) => self.excuse(m, &content, why),
         }
         // The other copy may come back, and be promoted before anything was written here: with what it had.
-        if self.machines[1 - m].volume.is_none() || self.machines[m].link.is_none() {
+        let alone = self.machines[1 - m].volume.is_none() || self.machines[m].link.is_none();
+        if alone || !self.setting.arbiter {
             self.forks.push(before);
         }
     }
