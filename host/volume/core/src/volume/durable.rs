@@ -58,6 +58,8 @@ pub(super) enum After {
     },
     /// V4: a generation begins by force.
     Forced,
+    /// The target is whole, of the source's generation.
+    Whole(LinkId),
 }
 
 /// Writes of the label and the log.
@@ -200,6 +202,7 @@ impl Volume {
                     After::Opened => self.opened = true,
                     After::Alone { marked } => self.gone_alone(marked),
                     After::Forced => self.promoted(),
+                    After::Whole(link) => self.whole(link),
                 }
             }
             Then::Promoted => self.promoted(),

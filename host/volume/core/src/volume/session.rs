@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use mainstay_core::time::Monotonic;
 
-use super::durable::Then;
+use super::durable::{After, Then};
 use super::{Gate, Op, Volume};
 use crate::bitmap::Runs;
 use crate::io::{Data, DiskDone, DiskError, DiskOp, LinkEnd, LinkId, Output, ReceivedId};
@@ -482,13 +482,18 @@ impl Volume {
 
     /// The target is whole: it has everything, flushed.
     fn become_whole(&mut self, link: LinkId, generation: Generation, history: Vec<Generation>) {
+        let is_new = self.label.generation != generation;
         self.label.state = DurableState::Good;
         (self.label.generation, self.label.history) = (generation, history);
         self.label.exclusive = false;
         self.label.gives_up_for = None;
         self.label.served = false;
         self.label.contact = self.now.unix;
-        self.write_label(Then::Whole(link));
+        if is_new {
+            self.restamp(After::Whole(link));
+        } else {
+            self.write_label(Then::Whole(link));
+        }
     }
 
     pub(super) fn whole(&mut self, link: LinkId) {
