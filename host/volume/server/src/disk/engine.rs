@@ -19,6 +19,9 @@ use super::task::{Call, Progress, Task};
 
 /// Calls that are handed to the kernel at once; more wait in the process.
 const RING_ENTRIES: u32 = 256;
+/// Calls that the kernel has at once, at the most: as many as there are places for what is done (twice the entries,
+/// io_uring_setup(2)). What found no place would be told only by a call that asks for it.
+const CALLS_MAX: usize = 2 * RING_ENTRIES as usize;
 /// Threads where there is no io_uring: as many calls go on at once. Disks gain little from more.
 const THREADS: usize = 16;
 
@@ -128,6 +131,8 @@ pub(super) struct Uring {
     free: Vec<usize>,
     /// Numbers of tasks whose next call is not handed over yet.
     waiting: VecDeque<usize>,
+    /// Calls that are handed over and not done.
+    calls: usize,
 }
 
 impl Uring {
@@ -140,7 +145,7 @@ impl Uring {
             .or_else(|_| IoUring::builder().build(RING_ENTRIES))?;
         let ready = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         ring.submitter().register_eventfd(ready.as_fd().as_raw_fd())?;
-        Ok(Self { ring, ready, tasks: Vec::new(), free: Vec::new(), waiting: VecDeque::new() })
+        Ok(Self { ring, ready, tasks: Vec::new(), free: Vec::new(), waiting: VecDeque::new(), calls: 0 })
     }
 
     fn take(&mut self, task: Task) {
@@ -153,13 +158,15 @@ impl Uring {
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        while let Some(number) = self.waiting.front().copied() {
+        // Whoever waits goes on when something is done.
+        while let Some(number) = self.waiting.front().copied().filter(|_| self.calls < CALLS_MAX) {
             let Some(task) = &mut self.tasks[number] else { unreachable!("a task waits until its call is over") };
             let entry = entry(task).user_data(number as u64);
             // SAFETY: the memory and the descriptor belong to the task, which stays in `tasks` until the kernel has
             // said that the call is over; `Drop` waits for that too.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 self.waiting.pop_front();
+                self.calls += 1;
             } else if !self.hand_over()? {
                 return Ok(());
             }
@@ -193,6 +200,7 @@ impl Uring {
         let _ = self.ready.read();
         let completed: Vec<(u64, i32)> =
             self.ring.completion().map(|entry: cqueue::Entry| (entry.user_data(), entry.result())).collect();
+        self.calls -= completed.len();
         for (number, result) in completed {
             let number = number as usize;
             let Some(mut task) = self.tasks.get_mut(number).and_then(Option::take) else {
