@@ -60,7 +60,7 @@ sim *args: toolchain
     @case "${1:-}" in \
         "") set -- seeds --minutes 1 --coverage ;; \
         --*) set -- seeds --coverage "$@" ;; \
-        seed|seeds|case) ;; \
+        seed|seeds|case|volume) ;; \
         *) set -- seed "$@" ;; \
     esac; \
     cargo run --release --quiet --package mainstay-sim -- "$@"

@@ -4,10 +4,9 @@
 //! [`is`] is never true, and the compiler drops what it guards. To add one: a line here, and the decision it spoils; then
 //! how soon it is to be found, in `tests/sim/src/bugs.rs`.
 
-#[cfg(feature = "planted-bugs")]
-use core::sync::atomic::{AtomicU8, Ordering};
-
-macro_rules! bugs {
+/// Makes `Bug`, `plant` and `is` of a list of bugs: for each crate that has some, in a module of its own.
+#[macro_export]
+macro_rules! plantable {
     ($($(#[$doc:meta])* $name:ident $word:literal;)*) => {
         /// What can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +16,31 @@ macro_rules! bugs {
             /// All of them, by their names.
             pub const ALL: &[(Self, &str)] = &[$((Self::$name, $word),)*];
         }
+
+        #[cfg(feature = "planted-bugs")]
+        static PLANTED: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(u8::MAX);
+
+        /// From now on this one is in everything of this process; none: no bug is.
+        #[cfg(feature = "planted-bugs")]
+        pub fn plant(bug: Option<Bug>) {
+            PLANTED.store(bug.map_or(u8::MAX, |bug| bug as u8), core::sync::atomic::Ordering::Relaxed);
+        }
+
+        /// Whether it is planted.
+        #[cfg(feature = "planted-bugs")]
+        pub(crate) fn is(bug: Bug) -> bool {
+            PLANTED.load(core::sync::atomic::Ordering::Relaxed) == bug as u8
+        }
+
+        /// Nothing is.
+        #[cfg(not(feature = "planted-bugs"))]
+        pub(crate) const fn is(_: Bug) -> bool {
+            false
+        }
     };
 }
 
-bugs! {
+plantable! {
     /// O2, O23: calls of kits do not wait for what they rest on.
     CallsBeforeRecords "calls-before-records";
     /// O2: what is said to peers does not wait for what it rests on.
@@ -55,25 +75,4 @@ bugs! {
     LateConfirmation "late-confirmation";
     /// O11: what is taken over may have another config or other kits there.
     DifferencesIgnored "differences-ignored";
-}
-
-#[cfg(feature = "planted-bugs")]
-static PLANTED: AtomicU8 = AtomicU8::new(u8::MAX);
-
-/// From now on this one is in every node of this process; none: no bug is.
-#[cfg(feature = "planted-bugs")]
-pub fn plant(bug: Option<Bug>) {
-    PLANTED.store(bug.map_or(u8::MAX, |bug| bug as u8), Ordering::Relaxed);
-}
-
-/// Whether it is planted.
-#[cfg(feature = "planted-bugs")]
-pub(crate) fn is(bug: Bug) -> bool {
-    PLANTED.load(Ordering::Relaxed) == bug as u8
-}
-
-/// Nothing is.
-#[cfg(not(feature = "planted-bugs"))]
-pub(crate) const fn is(_: Bug) -> bool {
-    false
 }

@@ -21,4 +21,5 @@ pub mod run;
 pub mod scenario;
 pub mod script;
 pub mod shrink;
+pub mod volume;
 pub mod world;

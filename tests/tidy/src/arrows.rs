@@ -54,6 +54,18 @@ pub const ROOMS: &[Room] = &[
         why: "core only decides: the same inputs give the same outputs, always",
     },
     Room {
+        folder: "host/volume/core",
+        sees: Some(&["mainstay-core"]),
+        never: IMPURE,
+        why: "the pure part of the volume only decides; of core it has the time",
+    },
+    Room {
+        folder: "host/volume/server",
+        sees: Some(&["mainstay-core", "mainstay-volume-core"]),
+        never: &["wasmtime", "wasmtime-wasi", "cranelift-codegen", "tokio"],
+        why: "the volume's server outlives the daemon and knows nothing of it; one thread, and no runtime beside it",
+    },
+    Room {
         folder: "host/supervisor",
         sees: Some(&[]),
         never: &["wasmtime", "wasmtime-wasi", "cranelift-codegen"],
@@ -181,6 +193,8 @@ mod tests {
     fn a_house_in_order_has_no_problem() {
         let lines = [
             "host/core mainstay-core: serde",
+            "host/volume/core mainstay-volume-core: mainstay-core serde",
+            "host/volume/server mainstay-volume: mainstay-volume-core nix",
             "host/supervisor mainstay-supervisor: tokio nix",
             "host/runtime mainstay-runtime: mainstay-supervisor wasmtime",
             "host/node mainstay-node: mainstay-core mainstay-runtime mainstay-supervisor tokio",
@@ -218,6 +232,11 @@ mod tests {
             &["host/core mainstay-core: mainstay-sdk", "sdk mainstay-sdk:"],
             "mainstay-core must not reach mainstay-sdk",
         );
+    }
+
+    #[test]
+    fn the_pure_part_of_the_volume_reaching_a_runtime_is_found() {
+        found(&["host/volume/core mainstay-volume-core: tokio"], "must not reach tokio");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use mainstay_sim::coverage::{Coverage, REQUIRED};
 use mainstay_sim::run::{Outcome, run};
 use mainstay_sim::scenario::Scenario;
 use mainstay_sim::shrink::shrink;
+use mainstay_sim::volume::run::Case;
 
 /// The cluster, simulated from a seed.
 #[derive(Debug, Parser)]
@@ -35,7 +36,15 @@ enum Command {
         /// Where it is.
         file: PathBuf,
     },
-    /// Plants each bug in the core, and shows that it is found.
+    /// Volumes: one seed with its timeline, or many.
+    Volume {
+        /// The first.
+        seed: u64,
+        /// So many.
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// Plants each bug in the core and in the volume, and shows that it is found.
     Bugs {
         /// Only those whose names have this in them.
         #[arg(default_value = "")]
@@ -89,6 +98,7 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Volume { seed, count } => volumes(seed, count),
         Command::Bugs { only } => bugs(&only),
         Command::Seeds { from, count, minutes, jobs, failures, out, coverage, brief } => {
             let from = from.unwrap_or_else(|| {
@@ -130,6 +140,41 @@ fn bugs(only: &str) -> ExitCode {
         }
     }
     plant(None);
+    if volume_bugs(only) { code } else { ExitCode::FAILURE }
+}
+
+/// The same for the volume's bugs; whether all were found.
+#[cfg(feature = "planted-bugs")]
+fn volume_bugs(only: &str) -> bool {
+    use mainstay_volume_core::planted::{Bug, plant};
+    let mut all = true;
+    for (bug, name) in Bug::ALL.iter().filter(|(_, name)| name.contains(only)) {
+        plant(Some(*bug));
+        let count = mainstay_sim::volume::bugs::seeds(*bug);
+        let began = Instant::now();
+        let found = (0..count).find_map(|seed| Some((seed, Case::from_seed(seed).run(false).broken?)));
+        let took = began.elapsed().as_secs_f64();
+        let (seeds, rule) = found.clone().map_or((count, "NOT FOUND".into()), |(seed, rule)| (seed + 1, rule));
+        let rule: String = rule.chars().take(110).collect();
+        println!("{name:<24} {count:>7} {seeds:>7} {took:>7.1}  {rule}");
+        all &= found.is_some();
+    }
+    plant(None);
+    all
+}
+
+/// Volumes from seeds: what happens in one, or which of many fail.
+fn volumes(from: u64, count: u64) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for seed in from..from.saturating_add(count) {
+        let outcome = Case::from_seed(seed).run(count == 1);
+        outcome.told.iter().for_each(|line| println!("{line}"));
+        if let Some(why) = outcome.broken {
+            let rule = why.split(':').next().unwrap_or_default();
+            println!("{seed}: {why}\n{:?}", Case::from_seed(seed).shrink(rule).trouble);
+            code = ExitCode::FAILURE;
+        }
+    }
     code
 }
 

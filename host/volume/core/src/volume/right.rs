@@ -1,0 +1,301 @@
+//! Who may serve (V1, V2, V4): the host's right, promotion, demotion.
+
+use alloc::string::ToString;
+
+use mainstay_core::time::Monotonic;
+
+use super::durable::{After, Then};
+use super::requests::Purpose;
+use super::session::Stage;
+use super::{Gate, Volume};
+use crate::io::{Basis, OperatorId, Output, Refusal, RequestError};
+use crate::label::DurableState;
+use crate::message::Message;
+use crate::planted::{self, Bug};
+use crate::relation::{self, Relation};
+use crate::status::{CopyState, Event, Promotion, Role};
+use crate::types::{Epoch, Generation};
+
+/// What the host has given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Right {
+    pub(super) epoch: Epoch,
+    /// When it ends, with an arbiter.
+    pub(super) until: Option<Monotonic>,
+}
+
+/// A promotion that waits for what came before, or for the label.
+#[derive(Clone, Debug)]
+pub(super) struct Promoting {
+    id: OperatorId,
+    since: Monotonic,
+    /// What is given up by it; none: nothing.
+    forced: Option<alloc::string::String>,
+    writing: bool,
+}
+
+/// A demotion that waits for what is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demoting {
+    id: OperatorId,
+    since: Monotonic,
+    /// All is flushed; what is left is the log.
+    flushed: bool,
+}
+
+impl Volume {
+    pub(super) fn on_right(&mut self, epoch: Epoch, until: Option<Monotonic>) {
+        // V2: one that is not the newest, or another side's, is none.
+        if epoch < self.label.epoch || epoch.side != self.label.side {
+            return;
+        }
+        let renewed = self.right.is_some_and(|right| right.epoch != epoch);
+        self.right = Some(Right { epoch, until });
+        if renewed && self.role == Role::Source {
+            self.label.epoch = epoch;
+            self.write_label(Then::Anew);
+        }
+        self.stir();
+    }
+
+    /// V1: when the permit has ended, so has the right.
+    pub(super) fn check_permit(&mut self) {
+        let ended = |right: &Right| right.until.is_some_and(|until| until <= self.now.monotonic);
+        if self.right.as_ref().is_some_and(ended) && !planted::is(Bug::PermitIgnored) {
+            self.lose_right(Event::PermitEnded);
+        }
+    }
+
+    /// A claim is heard of. A newer one than this copy's ends its right (V1).
+    pub(super) fn learn(&mut self, epoch: Epoch) {
+        if epoch <= self.label.epoch {
+            return;
+        }
+        self.label.epoch = epoch;
+        self.write_label(Then::Nothing);
+        if self.right.as_ref().is_some_and(|right| right.epoch < epoch) {
+            self.lose_right(Event::RightLost(epoch));
+        }
+    }
+
+    /// Everything held and new gets an error, at once (V1).
+    pub(super) fn lose_right(&mut self, why: Event) {
+        if self.right.take().is_some() || self.role == Role::Source {
+            self.report(why);
+        }
+        if let Some(promoting) = self.promoting.take() {
+            let result = Err(Refusal::NoRight);
+            self.outputs.push_back(Output::Answer { id: promoting.id, result });
+        }
+        self.end_service(RequestError::NoRight);
+        self.stir();
+    }
+
+    /// This copy is not the source any more. What is under way on its disk ends by itself.
+    pub(super) fn end_service(&mut self, error: RequestError) {
+        self.refuse_all(error);
+        let was_source = self.role == Role::Source;
+        self.role = Role::Target;
+        if let Some(Demoting { id, .. }) = self.demoting.take() {
+            self.outputs.push_back(Output::Answer { id, result: Err(Refusal::NoRight) });
+        }
+        if !was_source {
+            return;
+        }
+        self.alone.stop_asking();
+        match self.session.stage {
+            Stage::Beginning(_) | Stage::Turning | Stage::Mirroring => self.end_mirroring(),
+            // The peer was told that this copy is the source.
+            Stage::Greeting | Stage::Idle | Stage::Paused | Stage::SplitBrain | Stage::Refused(_) => self.greet_anew(),
+            Stage::Following { .. } | Stage::Down => {}
+        }
+        self.stop_mirroring();
+        self.gate = Gate::Closed;
+    }
+
+    fn end_mirroring(&mut self) {
+        self.send(Message::End, None);
+        self.session.stage = Stage::Idle;
+        self.session.since = self.now.monotonic;
+    }
+
+    /// What the copy is worth (V4).
+    pub(super) fn worth(&self) -> CopyState {
+        if self.failed.is_some() {
+            return CopyState::Failed;
+        }
+        let contact = self.session.contact();
+        if self.role == Role::Source {
+            // It is the measure of the other one.
+            return CopyState::UpToDate;
+        }
+        relation::worth(self.label.state, contact, self.label.contact)
+    }
+
+    /// What a promotion by force gives up.
+    fn given_up(&self) -> alloc::string::String {
+        match self.label.state {
+            DurableState::Inconsistent => alloc::format!(
+                "this copy is in the middle of a resync, was created empty, or its disk failed: up to {} regions of it may be of different times; a file system on it may be damaged. Last contact {} (ms since 1970)",
+                self.intent.dirty().regions(),
+                self.label.contact.0
+            ),
+            DurableState::Outdated | DurableState::Good => alloc::format!(
+                "everything that the other copy has acknowledged since {} (ms since 1970)",
+                self.label.contact.0
+            ),
+        }
+    }
+
+    /// What it takes to promote this copy.
+    pub(super) fn promotion(&self) -> Promotion {
+        match self.worth() {
+            CopyState::UpToDate => Promotion::Free,
+            CopyState::LastKnownGood { since } => Promotion::Confirm { since },
+            CopyState::Outdated | CopyState::Inconsistent => Promotion::Force(self.given_up()),
+            CopyState::Failed => Promotion::Never("its backing has failed".into()),
+        }
+    }
+
+    pub(super) fn promote(&mut self, id: OperatorId, basis: Basis) {
+        let worth = self.worth();
+        let refusal = match (self.right.as_ref(), self.failed, relation::may_promote(worth, basis)) {
+            (_, Some((what, error)), _) => Some(Refusal::Backing(alloc::format!("{what}: {error:?}"))),
+            (None, ..) => Some(Refusal::NoRight),
+            (Some(right), ..) if right.epoch < self.label.epoch => Some(Refusal::NoRight),
+            (Some(_), None, Err(what)) if !planted::is(Bug::OutdatedPromoted) => {
+                Some(Refusal::Copy { state: worth.to_string(), what: what.into() })
+            }
+            (Some(_), None, _) => None,
+        };
+        if matches!(basis, Basis::Arbiter { marked: true })
+            && self.label.state == DurableState::Good
+            && !self.in_contact()
+        {
+            // The arbiter knows better than the label.
+            self.label.state = DurableState::Outdated;
+            self.write_label(Then::Nothing);
+        }
+        let result = match refusal {
+            Some(refusal) => Err(refusal),
+            None if self.role == Role::Source => Ok(()),
+            None if self.promoting.is_some() || self.demoting.is_some() => {
+                Err(Refusal::Not("it is being promoted or demoted already"))
+            }
+            None => {
+                let free = relation::may_promote(worth, Basis::Confirmed).is_ok();
+                let forced = (basis == Basis::Force && !free).then(|| self.given_up());
+                self.promoting = Some(Promoting { id, since: self.now.monotonic, forced, writing: false });
+                return self.stir();
+            }
+        };
+        self.outputs.push_back(Output::Answer { id, result });
+    }
+
+    fn in_contact(&self) -> bool {
+        matches!(self.session.contact(), Some(Relation::Same | Relation::Ahead))
+    }
+
+    /// V2: the claim is durable before the first request is served. What the old source told is written before that.
+    pub(super) fn go_on_promoting(&mut self) {
+        let Some(promoting) = self.promoting.clone().filter(|promoting| !promoting.writing) else { return };
+        if self.now.monotonic.since(promoting.since) >= self.config.stall_time {
+            self.promoting = None;
+            return self.outputs.push_back(Output::Answer { id: promoting.id, result: Err(Refusal::Stalled) });
+        }
+        let Some(right) = self.right else { return };
+        if matches!(self.session.stage, Stage::Following { .. }) {
+            // The old source learns of it, and is met anew.
+            self.send(Message::Superseded(right.epoch), None);
+            self.greet_anew();
+        }
+        let greeting = matches!(self.session.stage, Stage::Greeting) && self.session.greeted;
+        if !self.opened || !self.apply.is_idle() || self.durable.stamping || !self.requests.is_idle() {
+            return;
+        }
+        if greeting {
+            // It has said that it is no source.
+            self.greet_anew();
+        }
+        self.promoting = Some(Promoting { writing: true, ..promoting.clone() });
+        self.label.epoch = right.epoch;
+        self.label.served = true;
+        self.label.gives_up_for = None;
+        if let Some(lost) = promoting.forced {
+            // Data of its own: whatever the other copy has is never overwritten without the operator's word (V11).
+            self.label.state = DurableState::Good;
+            let (epoch, side) = (right.epoch.counter, self.label.side);
+            self.label.begin(Generation { epoch, side, began: self.now.unix });
+            self.label.exclusive = true;
+            self.report(Event::Forced(lost));
+            self.restamp(After::Forced);
+        } else {
+            self.write_label(Then::Promoted);
+        }
+    }
+
+    pub(super) fn promoted(&mut self) {
+        let Some(promoting) = self.promoting.take() else { return };
+        self.role = Role::Source;
+        self.gate = Gate::Closed;
+        self.alone.peer_marked = false;
+        self.alone.stop_asking();
+        self.outputs.push_back(Output::Answer { id: promoting.id, result: Ok(()) });
+        self.report(Event::Promoted(self.label.epoch));
+        if let Some(right) = self.right.filter(|right| right.epoch > self.label.epoch) {
+            // It was renewed meanwhile.
+            self.label.epoch = right.epoch;
+            self.write_label(Then::Anew);
+        }
+        self.begin_session();
+        self.stir();
+    }
+
+    pub(super) fn demote(&mut self, id: OperatorId) {
+        if self.role == Role::Target {
+            return self.outputs.push_back(Output::Answer { id, result: Ok(()) });
+        }
+        let demoting = Demoting { id, since: self.now.monotonic, flushed: false };
+        if let Some(before) = self.demoting.replace(demoting) {
+            self.outputs.push_back(Output::Answer { id: before.id, result: Err(Refusal::Superseded) });
+        }
+        self.stir();
+    }
+
+    /// In order: all that is under way is done, then both copies flush, then the log is cleared of what is the same.
+    pub(super) fn go_on_demoting(&mut self) {
+        let Some(Demoting { id, since, flushed }) = self.demoting else { return };
+        if self.now.monotonic.since(since) >= self.config.stall_time {
+            // Nothing is held for longer. What was not flushed is in the log.
+            self.demoting = None;
+            self.end_service(RequestError::Stalled);
+            return self.outputs.push_back(Output::Answer { id, result: Err(Refusal::Stalled) });
+        }
+        if flushed || !self.requests.is_idle() || self.durable.stamping {
+            return;
+        }
+        match self.gate {
+            // Whatever the peer may lack, or may have lost, is in the log.
+            Gate::Closed => self.flushed_to_demote(),
+            Gate::Mirror | Gate::Alone => self.flush_both(Purpose::Demote),
+        }
+    }
+
+    pub(super) fn flushed_to_demote(&mut self) {
+        let Some(demoting) = &mut self.demoting else { return };
+        demoting.flushed = true;
+        if self.gate == Gate::Mirror {
+            self.intent.cool(mainstay_core::time::Millis(0), self.now.monotonic);
+        }
+        self.after_log(Then::Demoted);
+    }
+
+    pub(super) fn demoted(&mut self) {
+        let Some(Demoting { id, .. }) = self.demoting.take() else { return };
+        self.label.served = self.gate != Gate::Mirror;
+        self.label.contact = self.now.unix;
+        self.end_service(RequestError::NoRight);
+        self.report(Event::Demoted);
+        self.write_label(Then::Answer(id));
+    }
+}
