@@ -3,7 +3,15 @@
 
 use mainstay_volume_core::planted::Bug;
 
-/// Within how many seeds, from 0, a bug has to be found.
+use super::run::Case;
+
+/// What is tried after the seeds: every point of going alone and coming back.
+#[must_use]
+pub fn points() -> impl Iterator<Item = Case> {
+    [(6, true), (7, false), (8, false)].into_iter().flat_map(|(seed, arbiter)| Case::every_point_alone(seed, arbiter))
+}
+
+/// Within how many seeds, from 0, a bug has to be found; with 0, only in [`points`].
 #[must_use]
 pub const fn seeds(bug: Bug) -> u64 {
     match bug {
@@ -11,7 +19,6 @@ pub const fn seeds(bug: Bug) -> u64 {
         | Bug::GenerationLate
         | Bug::ClearedEarly
         | Bug::BitLate
-        | Bug::AnyEpoch
         | Bug::OwnBitsOnly
         | Bug::GoodInResync
         | Bug::WholeUnflushed

@@ -185,7 +185,10 @@ impl Machine {
     }
 
     /// It is done. What a client has read, if it was that.
-    pub fn done(&mut self, id: DiskId) -> Option<(Result<DiskDone, DiskError>, Option<(RequestId, Extent, Vec<Stamp>)>)> {
+    pub fn done(
+        &mut self,
+        id: DiskId,
+    ) -> Option<(Result<DiskDone, DiskError>, Option<(RequestId, Extent, Vec<Stamp>)>)> {
         let UnderWay { op, stamps, covers } = self.ops.remove(&id)?;
         if self.broken {
             return Some((Err(DiskError::Errno(5)), None));

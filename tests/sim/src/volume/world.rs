@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 use mainstay_volume_core::io::{
-    Basis, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest, Output, Refusal, RequestError,
-    RequestId, RequestKind, Token, WriteId,
+    Basis, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest,
+    Output, Refusal, RequestError, RequestId, RequestKind, Token, WriteId,
 };
 use mainstay_volume_core::message::Message;
 use mainstay_volume_core::status::{Event, LinkState, Role};
-use mainstay_volume_core::types::{Extent, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
+use mainstay_volume_core::types::{Extent, Generation, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
 use mainstay_volume_core::volume::Volume;
 
 use super::disk::{Stamp, sectors};
@@ -38,6 +38,8 @@ pub struct Setting {
     pub rate: u64,
     /// How long a disk takes at the most, in ms.
     pub disk_ms: u64,
+    /// How many regions may be hot.
+    pub hot: u32,
 }
 
 /// Something that happens later.
@@ -136,15 +138,13 @@ impl World {
             config.alone_after = Millis(100);
             config.mark_timeout = Millis(100);
             config.cool_after = Millis(150);
-            config.hot_regions_max = 5;
+            config.hot_regions_max = setting.hot;
             config.resync_regions_max = 3;
             config.resync_bytes_per_s = (setting.rate > 0).then_some(setting.rate);
             config
         };
-        let machines = [
-            Machine::new(config(Side::A), SIZE, true, now),
-            Machine::new(config(Side::B), SIZE, false, now),
-        ];
+        let machines =
+            [Machine::new(config(Side::A), SIZE, true, now), Machine::new(config(Side::B), SIZE, false, now)];
         let mut world = Self {
             now: 0,
             machines,
@@ -378,7 +378,10 @@ impl World {
                     let asked = Token(self.next_token);
                     self.asked_marks.insert((peer, asked), (m, start, token));
                     let peer_start = self.machines[peer].start;
-                    self.at(late, Later::Input(peer, peer_start, Input::AskedOutdated { token: asked, epoch, generation }));
+                    self.at(
+                        late,
+                        Later::Input(peer, peer_start, Input::AskedOutdated { token: asked, epoch, generation }),
+                    );
                 } else {
                     let outcome = Marked::Unreachable;
                     self.at(late, Later::Answer { asker: m, start, token, outcome });
@@ -414,8 +417,7 @@ impl World {
 
     /// V5, on disk: a client's write is begun only when the log has its regions.
     fn check_intent(&mut self, m: usize, op: DiskOp) {
-        let (DiskOp::Write { extent, data: Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op
-        else {
+        let (DiskOp::Write { extent, data: Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op else {
             return;
         };
         let source = self.machines[m].volume.as_ref().is_some_and(|volume| volume.status().role == Role::Source);
@@ -630,14 +632,31 @@ impl World {
                     self.forks.clear();
                 }
             }
-            Event::ResyncBegan { .. } if self.is_source(m) => {
+            Event::ResyncBegan { .. } if !self.is_source(m) => self.check_split(m),
+            Event::ResyncBegan { .. } => {
                 let bits = u64::from(self.machines[m].bits_on_disk().count());
                 self.may_send = Some((bits * REGION_BYTES, self.sent_bytes));
             }
-            Event::PermitEnded | Event::RightLost(_) | Event::RightEnded | Event::FoundBehind | Event::BackingFailed { .. } => {
+            Event::PermitEnded
+            | Event::RightLost(_)
+            | Event::RightEnded
+            | Event::FoundBehind
+            | Event::BackingFailed { .. } => {
                 self.may_send = None;
             }
             _ => {}
+        }
+    }
+
+    /// V11: a copy that has acknowledged alone is not overwritten by one that does not follow it, but by an operator's word.
+    fn check_split(&mut self, m: usize) {
+        let (mine, theirs) = (self.machines[m].label_on_disk(), self.machines[1 - m].label_on_disk());
+        let follows = |generation| theirs.generation == generation || theirs.history.contains(&generation);
+        let word = mine.gives_up_for.is_some_and(follows);
+        if mine.generation != Generation::BLANK && !follows(mine.generation) && !word {
+            self.fail(|| {
+                format!("split: {m} has {} and is overwritten by {} (V11)", mine.generation, theirs.generation)
+            });
         }
     }
 
