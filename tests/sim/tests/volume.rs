@@ -98,10 +98,7 @@ fn every_point_of_a_small_workload_in_async_mode() {
 
 #[test]
 fn every_point_of_going_alone_and_coming_back() {
-    let cases: Vec<Case> = [(6, true), (7, false)]
-        .into_iter()
-        .flat_map(|(seed, arbiter)| Case::every_point_alone(seed, arbiter))
-        .collect();
+    let cases: Vec<Case> = mainstay_sim::volume::bugs::points().collect();
     println!("{} cases", cases.len());
     all_hold(&cases);
 }

@@ -136,7 +136,7 @@ impl Bitmap {
             // Ones beyond the word's end count as clear, so that a run ends at a word's end at the latest.
             let ones = (self.words[at as usize / 64] >> (at % 64)).trailing_ones();
             at += ones;
-            if at % 64 != 0 || ones == 0 {
+            if !at.is_multiple_of(64) || ones == 0 {
                 break;
             }
         }

@@ -152,11 +152,8 @@ fn volume_bugs(only: &str) -> bool {
         plant(Some(*bug));
         let count = mainstay_sim::volume::bugs::seeds(*bug);
         let began = Instant::now();
-        // The last of them are the points of a workload that goes alone and comes back.
-        let seeds = (0..count).map(Case::from_seed);
-        let points = [(6, true), (7, false)].into_iter().flat_map(|(seed, has)| Case::every_point_alone(seed, has));
-        let found =
-            (0u64..).zip(seeds.chain(points)).find_map(|(number, case)| Some((number, case.run(false).broken?)));
+        let cases = (0..count).map(Case::from_seed).chain(mainstay_sim::volume::bugs::points());
+        let found = (0u64..).zip(cases).find_map(|(number, case)| Some((number, case.run(false).broken?)));
         let took = began.elapsed().as_secs_f64();
         let (seeds, rule) = found.clone().map_or((count, "NOT FOUND".into()), |(seed, rule)| (seed + 1, rule));
         let rule: String = rule.chars().take(110).collect();

@@ -216,8 +216,7 @@ impl Case {
                 (later, Trouble::PowerBack(0)),
             ],
         ];
-        let setting =
-            Setting { seed, is_async: false, arbiter, depth: 5, requests: 160, rate: 0, disk_ms: 2, hot: 64 };
+        let setting = Setting { seed, is_async: false, arbiter, depth: 5, requests: 160, rate: 0, disk_ms: 2, hot: 64 };
         every_end(&setting, &before, 60, &ends)
     }
 

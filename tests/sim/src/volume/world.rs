@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 use mainstay_volume_core::io::{
-    Basis, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest,
+    Basis, Block, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest,
     Output, Refusal, RequestError, RequestId, RequestKind, Token, WriteId,
 };
 use mainstay_volume_core::message::Message;
@@ -64,6 +64,9 @@ struct Asked {
     flush: u64,
 }
 
+/// A message under way: on which link, its bytes, and what goes with it.
+type OnWire = (LinkId, Vec<u8>, Option<Vec<Stamp>>);
+
 /// The application.
 #[derive(Debug, Default)]
 struct Client {
@@ -106,7 +109,7 @@ pub struct World {
     link: u64,
     /// Links up to this one have lost something: nothing comes through them any more.
     dead_link: u64,
-    wires: [VecDeque<(LinkId, Vec<u8>, Option<Vec<Stamp>>)>; 2],
+    wires: [VecDeque<OnWire>; 2],
     client: Client,
     sent_bytes: u64,
     /// Bytes that the resync under way may send, and how many had been sent when it began.
@@ -351,12 +354,8 @@ impl World {
                 let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
                 self.at(takes, Later::Disk(m, start, id));
             }
-            output @ (Output::WriteLog { .. } | Output::WriteLabel { .. }) => {
-                let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
-                if let Some(id) = self.machines[m].begin_write(output) {
-                    self.at(takes, Later::Written(m, start, id));
-                }
-            }
+            Output::WriteLog { id, blocks } => self.begin_write(m, id, false, blocks),
+            Output::WriteLabel { id, block } => self.begin_write(m, id, true, vec![block]),
             Output::Send { link, message, data } => self.put_on_wire(m, link, &message, data),
             Output::CloseLink { link, why } => {
                 self.tell(|| format!("{m} ends the link: {why}"));
@@ -401,6 +400,13 @@ impl World {
             Output::Answer { id, result } => self.answered(m, id, result),
             Output::Report(event) => self.reported(m, *event),
         }
+    }
+
+    fn begin_write(&mut self, m: usize, id: WriteId, is_label: bool, blocks: Vec<Block>) {
+        let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
+        let start = self.machines[m].start;
+        self.at(takes, Later::Written(m, start, id));
+        self.machines[m].begin_write(id, is_label, blocks);
     }
 
     fn disk_done(&mut self, m: usize, id: DiskId) {
@@ -611,6 +617,7 @@ impl World {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "only what a checker has to know; all of it is counted")]
     fn reported(&mut self, m: usize, event: Event) {
         self.tell(|| format!("{m}: {event}"));
         let name = format!("{event:?}");

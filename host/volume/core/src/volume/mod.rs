@@ -129,7 +129,7 @@ pub fn create(
     first: bool,
     now: UnixMs,
 ) -> Result<(Vec<Block>, Vec<Block>), CreateError> {
-    if !(REGION_BYTES..=VOLUME_BYTES_MAX).contains(&size) || size % SECTOR_BYTES != 0 {
+    if !(REGION_BYTES..=VOLUME_BYTES_MAX).contains(&size) || !size.is_multiple_of(SECTOR_BYTES) {
         return Err(CreateError::Size(size));
     }
     let label = Label::new(volume, side, size, first, now);

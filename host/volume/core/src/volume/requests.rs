@@ -139,8 +139,8 @@ impl Volume {
             RequestKind::Write { .. } | RequestKind::Zero { .. } | RequestKind::Flush => written(kind),
         };
         let fits = |extent: Extent| {
-            extent.offset % SECTOR_BYTES == 0
-                && u64::from(extent.length) % SECTOR_BYTES == 0
+            extent.offset.is_multiple_of(SECTOR_BYTES)
+                && u64::from(extent.length).is_multiple_of(SECTOR_BYTES)
                 && extent.offset.checked_add(u64::from(extent.length)).is_some_and(|end| end <= self.label.size)
         };
         let refused = if !self.is_source() || self.demoting.is_some() {
