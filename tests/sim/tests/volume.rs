@@ -49,7 +49,6 @@ fn whatever_happens_to_a_volume_the_promise_holds() {
         "claim",
         "event BackingFailed",
         "event Demoted",
-        "event FoundBehind",
         "event GivesUp",
         "event LogNotBelieved",
         "event MarkedOutdated",
@@ -93,6 +92,13 @@ fn every_point_of_a_small_workload_with_an_operator() {
 #[test]
 fn every_point_of_a_small_workload_in_async_mode() {
     let cases: Vec<Case> = Case::every_point(5, true, true);
+    println!("{} cases", cases.len());
+    all_hold(&cases);
+}
+
+#[test]
+fn every_point_of_going_alone_and_coming_back() {
+    let cases: Vec<Case> = mainstay_sim::volume::bugs::points().collect();
     println!("{} cases", cases.len());
     all_hold(&cases);
 }

@@ -12,8 +12,6 @@ mainstay_core::plantable! {
     ClearedEarly "cleared-early";
     /// V5: a write starts before its bit is durable.
     BitLate "bit-late";
-    /// V2: a target takes writes from whoever comes.
-    AnyEpoch "any-epoch";
     /// V11: a resync covers the source's bits only.
     OwnBitsOnly "own-bits-only";
     /// V12: a target stays good during a resync.

@@ -152,7 +152,8 @@ fn volume_bugs(only: &str) -> bool {
         plant(Some(*bug));
         let count = mainstay_sim::volume::bugs::seeds(*bug);
         let began = Instant::now();
-        let found = (0..count).find_map(|seed| Some((seed, Case::from_seed(seed).run(false).broken?)));
+        let cases = (0..count).map(Case::from_seed).chain(mainstay_sim::volume::bugs::points());
+        let found = (0u64..).zip(cases).find_map(|(number, case)| Some((number, case.run(false).broken?)));
         let took = began.elapsed().as_secs_f64();
         let (seeds, rule) = found.clone().map_or((count, "NOT FOUND".into()), |(seed, rule)| (seed + 1, rule));
         let rule: String = rule.chars().take(110).collect();

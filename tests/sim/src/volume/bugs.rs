@@ -3,25 +3,32 @@
 
 use mainstay_volume_core::planted::Bug;
 
-/// Within how many seeds, from 0, a bug has to be found.
+use super::run::Case;
+
+/// What is tried after the seeds: every point of going alone and coming back.
+pub fn points() -> impl Iterator<Item = Case> {
+    [(6, true), (7, false), (8, false)].into_iter().flat_map(|(seed, arbiter)| Case::every_point_alone(seed, arbiter))
+}
+
+/// Within how many seeds, from 0, a bug has to be found. After them [`points`] are tried.
 #[must_use]
 pub const fn seeds(bug: Bug) -> u64 {
     match bug {
-        Bug::NoMark
-        | Bug::GenerationLate
-        | Bug::ClearedEarly
-        | Bug::BitLate
-        | Bug::AnyEpoch
-        | Bug::OwnBitsOnly
-        | Bug::GoodInResync
-        | Bug::WholeUnflushed
-        | Bug::FlushHere
-        | Bug::NoExclusion
-        | Bug::NoOrder
-        | Bug::LogBelieved
+        Bug::BitLate
         | Bug::DivergedIgnored
-        | Bug::PermitIgnored
+        | Bug::NoExclusion
+        | Bug::NoMark
+        | Bug::NoOrder
         | Bug::OutdatedPromoted
-        | Bug::StillExclusive => 2_000,
+        | Bug::OwnBitsOnly
+        | Bug::StillExclusive => 200,
+        Bug::ClearedEarly
+        | Bug::FlushHere
+        | Bug::GoodInResync
+        | Bug::LogBelieved
+        | Bug::PermitIgnored
+        | Bug::WholeUnflushed => 1_000,
+        // It takes a crash within the few ms in which the generation is being written, where nobody can be marked.
+        Bug::GenerationLate => 5_000,
     }
 }

@@ -137,15 +137,21 @@ impl History {
 
     fn judge(&self, sector: usize, stamp: Stamp, counts: impl Fn(&Version) -> bool) -> Result<(), String> {
         let versions = &self.sectors[sector];
-        let allowed = |it: &&Version| {
-            it.stamp == stamp && !versions.iter().any(|other| counts(other) && it.is_before(other))
-        };
+        let allowed =
+            |it: &&Version| it.stamp == stamp && !versions.iter().any(|other| counts(other) && it.is_before(other));
         if versions.iter().any(|it| allowed(&it)) {
             return Ok(());
         }
         let known: Vec<String> = versions
             .iter()
-            .map(|it| format!("{}{}{}", it.stamp, if it.acknowledged.is_some() { "a" } else { "" }, if counts(it) { "!" } else { "" }))
+            .map(|it| {
+                format!(
+                    "{}{}{}",
+                    it.stamp,
+                    if it.acknowledged.is_some() { "a" } else { "" },
+                    if counts(it) { "!" } else { "" }
+                )
+            })
             .collect();
         Err(format!("sector {sector} has {stamp}, of {}", known.join(" ")))
     }
@@ -162,14 +168,8 @@ impl History {
     pub fn reset(&mut self, content: &[Stamp]) {
         let now = self.tick();
         for (versions, stamp) in self.sectors.iter_mut().zip(content) {
-            *versions = vec![Version {
-                stamp: *stamp,
-                begun: 0,
-                ended: Some(now),
-                acknowledged: None,
-                fua: false,
-                after: 0,
-            }];
+            *versions =
+                vec![Version { stamp: *stamp, begun: 0, ended: Some(now), acknowledged: None, fua: false, after: 0 }];
         }
     }
 }

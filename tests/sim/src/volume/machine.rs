@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mainstay_core::time::Now;
 use mainstay_volume_core::bitmap::Bitmap;
 use mainstay_volume_core::io::{
-    Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, LinkId, Output, ReceivedId, RequestId, WriteId,
+    Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, LinkId, ReceivedId, RequestId, WriteId,
 };
 use mainstay_volume_core::label::Label;
 use mainstay_volume_core::log;
@@ -54,6 +54,9 @@ pub struct Machine {
     writes: BTreeMap<WriteId, (bool, Vec<Block>)>,
     next_received: u64,
 }
+
+/// What a client has read: for which request, where, and what was there.
+pub type Read = (RequestId, Extent, Vec<Stamp>);
 
 impl Machine {
     /// With a new copy.
@@ -185,7 +188,7 @@ impl Machine {
     }
 
     /// It is done. What a client has read, if it was that.
-    pub fn done(&mut self, id: DiskId) -> Option<(Result<DiskDone, DiskError>, Option<(RequestId, Extent, Vec<Stamp>)>)> {
+    pub fn done(&mut self, id: DiskId) -> Option<(Result<DiskDone, DiskError>, Option<Read>)> {
         let UnderWay { op, stamps, covers } = self.ops.remove(&id)?;
         if self.broken {
             return Some((Err(DiskError::Errno(5)), None));
@@ -225,14 +228,8 @@ impl Machine {
     }
 
     /// A write of the label or the log begins.
-    pub fn begin_write(&mut self, output: Output) -> Option<WriteId> {
-        let (id, entry) = match output {
-            Output::WriteLabel { id, block } => (id, (true, vec![block])),
-            Output::WriteLog { id, blocks } => (id, (false, blocks)),
-            _ => return None,
-        };
-        self.writes.insert(id, entry);
-        Some(id)
+    pub fn begin_write(&mut self, id: WriteId, is_label: bool, blocks: Vec<Block>) {
+        self.writes.insert(id, (is_label, blocks));
     }
 
     /// It is durable.

@@ -94,6 +94,7 @@ impl Case {
             requests: 4_000,
             rate: if dice.chance(250) { 2_000_000 } else { 0 },
             disk_ms: 1 + dice.below(6),
+            hot: if dice.chance(500) { 5 } else { 64 },
         };
         let mut trouble = Vec::new();
         let mut at = dice.below(300);
@@ -161,30 +162,62 @@ impl Case {
     /// until the application has all its answers.
     #[must_use]
     pub fn every_point(seed: u64, arbiter: bool, is_async: bool) -> Vec<Self> {
-        let setting = Setting { seed, is_async, arbiter, depth: 3, requests: 14, rate: 0, disk_ms: 2 };
-        let mut world = World::new(setting.clone());
-        let connected = |world: &World| (0..2).all(|m| world.link_state(m) == Some(LinkState::Connected));
-        while !connected(&world) && world.step() {}
-        let from = world.steps;
-        while !world.is_quiet() && world.step() {}
-        let mut cases = Vec::new();
-        for step in from..world.steps + 20 {
-            let at = When::Step(step);
-            let (soon, later) = (When::After(60), When::After(1_300));
-            for trouble in [
-                vec![(at, Trouble::Power(0)), (later, Trouble::PowerBack(0))],
-                vec![(at, Trouble::Power(0)), (soon, Trouble::PowerBack(0))],
-                vec![(at, Trouble::Power(1)), (soon, Trouble::PowerBack(1))],
-                vec![(at, Trouble::Power(0)), (at, Trouble::Power(1)), (soon, Trouble::PowerBack(1)), (later, Trouble::PowerBack(0))],
-                vec![(at, Trouble::Kill(0)), (soon, Trouble::Start(0))],
-                vec![(at, Trouble::Cut(true)), (later, Trouble::Mend)],
-                vec![(at, Trouble::Cut(false)), (later, Trouble::Power(0)), (soon, Trouble::Mend), (later, Trouble::PowerBack(0))],
-                vec![(at, Trouble::Move)],
-            ] {
-                cases.push(Self { setting: setting.clone(), trouble });
-            }
-        }
-        cases
+        let (soon, later) = (When::After(60), When::After(1_300));
+        let here = When::After(0);
+        let ends: [&[(When, Trouble)]; 8] = [
+            &[(here, Trouble::Power(0)), (later, Trouble::PowerBack(0))],
+            &[(here, Trouble::Power(0)), (soon, Trouble::PowerBack(0))],
+            &[(here, Trouble::Power(1)), (soon, Trouble::PowerBack(1))],
+            &[
+                (here, Trouble::Power(0)),
+                (here, Trouble::Power(1)),
+                (soon, Trouble::PowerBack(1)),
+                (later, Trouble::PowerBack(0)),
+            ],
+            &[(here, Trouble::Kill(0)), (soon, Trouble::Start(0))],
+            &[(here, Trouble::Cut(true)), (later, Trouble::Mend)],
+            &[
+                (here, Trouble::Cut(false)),
+                (later, Trouble::Power(0)),
+                (soon, Trouble::Mend),
+                (later, Trouble::PowerBack(0)),
+            ],
+            &[(here, Trouble::Move)],
+        ];
+        let setting = Setting { seed, is_async, arbiter, depth: 3, requests: 14, rate: 0, disk_ms: 2, hot: 5 };
+        every_end(&setting, &[], 20, &ends)
+    }
+
+    /// The same while the source goes on alone, with no path to its target, and while the target is brought up to date
+    /// after that.
+    #[must_use]
+    pub fn every_point_alone(seed: u64, arbiter: bool) -> Vec<Self> {
+        let (soon, later) = (When::After(60), When::After(1_300));
+        let here = When::After(0);
+        let before = [
+            (When::Ms(130), Trouble::Paths(false)),
+            (When::Ms(130), Trouble::Cut(true)),
+            (When::After(220), Trouble::Mend),
+        ];
+        let ends: [&[(When, Trouble)]; 3] = [
+            &[(here, Trouble::Power(0)), (later, Trouble::PowerBack(0))],
+            &[
+                (here, Trouble::Power(0)),
+                (here, Trouble::Power(1)),
+                (soon, Trouble::PowerBack(1)),
+                (later, Trouble::PowerBack(0)),
+            ],
+            &[
+                (here, Trouble::Power(1)),
+                (here, Trouble::Cut(true)),
+                (soon, Trouble::PowerBack(1)),
+                (soon, Trouble::Power(0)),
+                (soon, Trouble::Mend),
+                (later, Trouble::PowerBack(0)),
+            ],
+        ];
+        let setting = Setting { seed, is_async: false, arbiter, depth: 5, requests: 160, rate: 0, disk_ms: 2, hot: 64 };
+        every_end(&setting, &before, 60, &ends)
     }
 
     /// Runs it; with `tell`, what happens is told.
@@ -201,36 +234,34 @@ impl Case {
     fn run_unguarded(&self, tell: bool) -> Outcome {
         let mut world = World::new(self.setting.clone());
         world.told = tell.then(Vec::new);
-        let mut next = self.trouble.iter().peekable();
-        let mut last = 0;
-        let mut first_logs: [Option<Vec<u8>>; 2] = [None, None];
-        while world.broken.is_none() {
-            for m in 0..2 {
-                // A log from early on: what somebody restores from a backup.
-                if first_logs[m].is_none() && world.now > 150 {
-                    first_logs[m] = Some(world.machines[m].log.bytes.clone());
-                }
-            }
-            if let Some((when, trouble)) = next.peek() {
-                let due = match when {
-                    When::Ms(ms) => world.now >= *ms,
-                    When::Step(step) => world.steps >= *step,
-                    When::After(ms) => world.now >= last + ms,
-                };
-                if due {
-                    let trouble = *trouble;
-                    next.next();
-                    last = world.now;
-                    make(&mut world, trouble, &first_logs);
-                    continue;
-                }
-            } else {
-                break;
-            }
-            world.step();
-        }
+        self.make_trouble(&mut world);
         settle(&mut world);
         Outcome { broken: world.broken, counts: world.counts, steps: world.steps, told: world.told.unwrap_or_default() }
+    }
+
+    /// Lets it happen; at which steps each was.
+    fn make_trouble(&self, world: &mut World) -> Vec<u64> {
+        let mut first_logs: [Option<Vec<u8>>; 2] = [None, None];
+        let (mut last, mut made) = (0, Vec::new());
+        for (when, trouble) in &self.trouble {
+            let due = |world: &World| match when {
+                When::Ms(ms) => world.now >= *ms,
+                When::Step(step) => world.steps >= *step,
+                When::After(ms) => world.now >= last + ms,
+            };
+            while world.broken.is_none() && !due(world) && world.step() {
+                for (log, machine) in first_logs.iter_mut().zip(&world.machines) {
+                    // A log from early on: what somebody restores from a backup.
+                    if log.is_none() && world.now > 150 {
+                        *log = Some(machine.log.bytes.clone());
+                    }
+                }
+            }
+            last = world.now;
+            made.push(world.steps);
+            make(world, *trouble, &first_logs);
+        }
+        made
     }
 
     /// The smallest case that fails in the same way, found by leaving out.
@@ -246,6 +277,36 @@ impl Case {
         }
         best
     }
+}
+
+/// The trouble before, and then each of the ends at each step: from when both copies have all until the application has
+/// all its answers, and some more.
+fn every_end(setting: &Setting, before: &[(When, Trouble)], more: u64, ends: &[&[(When, Trouble)]]) -> Vec<Case> {
+    let connected = |world: &World| (0..2).all(|m| world.link_state(m) == Some(LinkState::Connected));
+    let mut world = World::new(setting.clone());
+    while !connected(&world) && world.step() {}
+    let connected_at = world.steps;
+    let plain = Case { setting: setting.clone(), trouble: before.to_vec() };
+    let mut world = World::new(setting.clone());
+    let made = plain.make_trouble(&mut world);
+    while !world.is_quiet() && world.step() {}
+    let from = made.first().copied().unwrap_or(connected_at);
+    let mut cases = Vec::new();
+    for step in from..world.steps + more {
+        let earlier = made.iter().take_while(|made| **made <= step).count();
+        let known = |range: std::ops::Range<usize>| {
+            range.map(|number| (When::Step(made[number]), before[number].1)).collect::<Vec<_>>()
+        };
+        for end in ends {
+            let at_once = end.iter().take_while(|(when, _)| *when == When::After(0)).count();
+            let mut trouble = known(0..earlier);
+            trouble.extend(end[..at_once].iter().map(|(_, what)| (When::Step(step), *what)));
+            trouble.extend(known(earlier..before.len()));
+            trouble.extend(&end[at_once..]);
+            cases.push(Case { setting: setting.clone(), trouble });
+        }
+    }
+    cases
 }
 
 fn make(world: &mut World, trouble: Trouble, first_logs: &[Option<Vec<u8>>; 2]) {
@@ -333,7 +394,9 @@ fn settle(world: &mut World) {
     while world.broken.is_none() && !is_settled(world) {
         if world.now >= until {
             let states: Vec<String> = (0..2)
-                .map(|m| format!("{:?}", world.machines[m].volume.as_ref().map(mainstay_volume_core::volume::Volume::status)))
+                .map(|m| {
+                    format!("{:?}", world.machines[m].volume.as_ref().map(mainstay_volume_core::volume::Volume::status))
+                })
                 .collect();
             return world.fail(|| format!("rest: nothing settles: {}", states.join(" / ")));
         }

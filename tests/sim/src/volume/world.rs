@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 use mainstay_volume_core::io::{
-    Basis, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest, Output, Refusal, RequestError,
-    RequestId, RequestKind, Token, WriteId,
+    Basis, Block, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest,
+    Output, Refusal, RequestError, RequestId, RequestKind, Token, WriteId,
 };
 use mainstay_volume_core::message::Message;
 use mainstay_volume_core::status::{Event, LinkState, Role};
-use mainstay_volume_core::types::{Extent, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
+use mainstay_volume_core::types::{Extent, Generation, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
 use mainstay_volume_core::volume::Volume;
 
 use super::disk::{Stamp, sectors};
@@ -38,6 +38,8 @@ pub struct Setting {
     pub rate: u64,
     /// How long a disk takes at the most, in ms.
     pub disk_ms: u64,
+    /// How many regions may be hot.
+    pub hot: u32,
 }
 
 /// Something that happens later.
@@ -61,6 +63,9 @@ struct Asked {
     stamp: Stamp,
     flush: u64,
 }
+
+/// A message under way: on which link, its bytes, and what goes with it.
+type OnWire = (LinkId, Vec<u8>, Option<Vec<Stamp>>);
 
 /// The application.
 #[derive(Debug, Default)]
@@ -104,7 +109,7 @@ pub struct World {
     link: u64,
     /// Links up to this one have lost something: nothing comes through them any more.
     dead_link: u64,
-    wires: [VecDeque<(LinkId, Vec<u8>, Option<Vec<Stamp>>)>; 2],
+    wires: [VecDeque<OnWire>; 2],
     client: Client,
     sent_bytes: u64,
     /// Bytes that the resync under way may send, and how many had been sent when it began.
@@ -136,15 +141,13 @@ impl World {
             config.alone_after = Millis(100);
             config.mark_timeout = Millis(100);
             config.cool_after = Millis(150);
-            config.hot_regions_max = 5;
+            config.hot_regions_max = setting.hot;
             config.resync_regions_max = 3;
             config.resync_bytes_per_s = (setting.rate > 0).then_some(setting.rate);
             config
         };
-        let machines = [
-            Machine::new(config(Side::A), SIZE, true, now),
-            Machine::new(config(Side::B), SIZE, false, now),
-        ];
+        let machines =
+            [Machine::new(config(Side::A), SIZE, true, now), Machine::new(config(Side::B), SIZE, false, now)];
         let mut world = Self {
             now: 0,
             machines,
@@ -351,12 +354,8 @@ impl World {
                 let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
                 self.at(takes, Later::Disk(m, start, id));
             }
-            output @ (Output::WriteLog { .. } | Output::WriteLabel { .. }) => {
-                let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
-                if let Some(id) = self.machines[m].begin_write(output) {
-                    self.at(takes, Later::Written(m, start, id));
-                }
-            }
+            Output::WriteLog { id, blocks } => self.begin_write(m, id, false, blocks),
+            Output::WriteLabel { id, block } => self.begin_write(m, id, true, vec![block]),
             Output::Send { link, message, data } => self.put_on_wire(m, link, &message, data),
             Output::CloseLink { link, why } => {
                 self.tell(|| format!("{m} ends the link: {why}"));
@@ -378,7 +377,10 @@ impl World {
                     let asked = Token(self.next_token);
                     self.asked_marks.insert((peer, asked), (m, start, token));
                     let peer_start = self.machines[peer].start;
-                    self.at(late, Later::Input(peer, peer_start, Input::AskedOutdated { token: asked, epoch, generation }));
+                    self.at(
+                        late,
+                        Later::Input(peer, peer_start, Input::AskedOutdated { token: asked, epoch, generation }),
+                    );
                 } else {
                     let outcome = Marked::Unreachable;
                     self.at(late, Later::Answer { asker: m, start, token, outcome });
@@ -400,6 +402,13 @@ impl World {
         }
     }
 
+    fn begin_write(&mut self, m: usize, id: WriteId, is_label: bool, blocks: Vec<Block>) {
+        let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
+        let start = self.machines[m].start;
+        self.at(takes, Later::Written(m, start, id));
+        self.machines[m].begin_write(id, is_label, blocks);
+    }
+
     fn disk_done(&mut self, m: usize, id: DiskId) {
         let Some((result, read)) = self.machines[m].done(id) else { return };
         if let Some((request, extent, stamps)) = read
@@ -414,8 +423,7 @@ impl World {
 
     /// V5, on disk: a client's write is begun only when the log has its regions.
     fn check_intent(&mut self, m: usize, op: DiskOp) {
-        let (DiskOp::Write { extent, data: Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op
-        else {
+        let (DiskOp::Write { extent, data: Data::Request(_), .. } | DiskOp::Zero { extent, .. }) = op else {
             return;
         };
         let source = self.machines[m].volume.as_ref().is_some_and(|volume| volume.status().role == Role::Source);
@@ -609,6 +617,7 @@ impl World {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "only what a checker has to know; all of it is counted")]
     fn reported(&mut self, m: usize, event: Event) {
         self.tell(|| format!("{m}: {event}"));
         let name = format!("{event:?}");
@@ -630,14 +639,31 @@ impl World {
                     self.forks.clear();
                 }
             }
-            Event::ResyncBegan { .. } if self.is_source(m) => {
+            Event::ResyncBegan { .. } if !self.is_source(m) => self.check_split(m),
+            Event::ResyncBegan { .. } => {
                 let bits = u64::from(self.machines[m].bits_on_disk().count());
                 self.may_send = Some((bits * REGION_BYTES, self.sent_bytes));
             }
-            Event::PermitEnded | Event::RightLost(_) | Event::RightEnded | Event::FoundBehind | Event::BackingFailed { .. } => {
+            Event::PermitEnded
+            | Event::RightLost(_)
+            | Event::RightEnded
+            | Event::FoundBehind
+            | Event::BackingFailed { .. } => {
                 self.may_send = None;
             }
             _ => {}
+        }
+    }
+
+    /// V11: a copy that has acknowledged alone is not overwritten by one that does not follow it, but by an operator's word.
+    fn check_split(&mut self, m: usize) {
+        let (mine, theirs) = (self.machines[m].label_on_disk(), self.machines[1 - m].label_on_disk());
+        let follows = |generation| theirs.generation == generation || theirs.history.contains(&generation);
+        let word = mine.gives_up_for.is_some_and(follows);
+        if mine.generation != Generation::BLANK && !follows(mine.generation) && !word {
+            self.fail(|| {
+                format!("split: {m} has {} and is overwritten by {} (V11)", mine.generation, theirs.generation)
+            });
         }
     }
 

@@ -36,6 +36,8 @@ mod right;
 mod session;
 mod slab;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod view;
 

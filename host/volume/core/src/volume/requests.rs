@@ -140,7 +140,7 @@ impl Volume {
         };
         let fits = |extent: Extent| {
             extent.offset.is_multiple_of(SECTOR_BYTES)
-                && u64::from(extent.length) % SECTOR_BYTES == 0
+                && u64::from(extent.length).is_multiple_of(SECTOR_BYTES)
                 && extent.offset.checked_add(u64::from(extent.length)).is_some_and(|end| end <= self.label.size)
         };
         let refused = if !self.is_source() || self.demoting.is_some() {

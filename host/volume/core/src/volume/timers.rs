@@ -102,7 +102,7 @@ impl Volume {
                 next = (when, why);
             }
         };
-        at(self.right.as_ref().and_then(|right| right.until), Timer::Permit);
+        at(self.right.as_ref().and_then(|right| right.until).filter(|until| *until > now), Timer::Permit);
         at(self.requests.next_deadline(self.config.stall_time), Timer::Stall);
         at(self.sweep.as_ref().and_then(|sweep| sweep.next_timer(self.config.resync_bytes_per_s)), Timer::Rate);
         if self.is_source() && self.gate == Gate::Closed {

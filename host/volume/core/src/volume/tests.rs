@@ -1,0 +1,501 @@
+//! Rules on one copy alone, with a peer that says what the test says. What follows from rules together is held by
+//! `tests/sim`.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks for one thing among all that comes out")]
+
+use std::vec;
+use std::vec::Vec;
+
+use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
+
+use super::*;
+use crate::io::{Basis, ConnectionId, Marked, Mode, OperatorRequest, ReceivedId, Refusal, RequestId, RequestKind};
+use crate::label::LABEL_BYTES;
+use crate::log::log_bytes;
+use crate::message::{Identity, Sent, VERSION};
+use crate::status::{CopyState, LinkState, Promotion};
+use crate::types::{Epoch, Extent, Generation};
+
+const SIZE: u64 = 8 * REGION_BYTES;
+
+/// A copy, whose disks are done at once unless they are held, and what came out of it.
+struct Rig {
+    volume: Volume,
+    now: u64,
+    out: Vec<Output>,
+    /// Writes of label and log, and disk operations, are not done.
+    holds: bool,
+}
+
+fn config() -> Config {
+    Config { hot_regions_max: 4, ..Config::new(VolumeId(1), Side::A, SIZE) }
+}
+
+fn put(bytes: &mut [u8], block: &Block) {
+    let at = usize::try_from(block.offset).unwrap();
+    bytes[at..at + block.bytes.len()].copy_from_slice(&block.bytes);
+}
+
+fn disks(first: bool) -> (Vec<u8>, Vec<u8>) {
+    let (label, log) = create(VolumeId(1), Side::A, SIZE, first, UnixMs(5)).unwrap();
+    let mut disks = (vec![0; LABEL_BYTES], vec![0; usize::try_from(log_bytes(SIZE)).unwrap()]);
+    label.iter().for_each(|block| put(&mut disks.0, block));
+    log.iter().for_each(|block| put(&mut disks.1, block));
+    disks
+}
+
+impl Rig {
+    fn new(config: Config, first: bool) -> Self {
+        let (label, log) = disks(first);
+        let now = Now { monotonic: Monotonic(0), unix: UnixMs(1_000) };
+        let volume = Volume::open(config, &label, &log, now).unwrap();
+        let mut rig = Self { volume, now: 0, out: Vec::new(), holds: false };
+        rig.run();
+        rig
+    }
+
+    /// A source that mirrors; all is copied, and both have flushed.
+    fn mirroring(config: Config) -> Self {
+        let mut rig = Self::new(config, true);
+        rig.input(Input::Right { epoch: epoch(3), until: None });
+        rig.link(1);
+        rig.hello(&peer(2, Generation::BLANK));
+        rig.operator(OperatorRequest::Promote(Basis::Free)).unwrap();
+        let ready = Message::Ready(Box::new(Identity { epoch: epoch(3), ..peer(2, Generation::BLANK) }));
+        rig.says(ready);
+        rig.says(Message::Behind);
+        rig.answer_all();
+        rig.says(Message::UpToDate);
+        assert_eq!(rig.volume.status().link, LinkState::Connected);
+        rig
+    }
+
+    /// The same, and the first region is hot.
+    fn hot(config: Config) -> Self {
+        let mut rig = Self::mirroring(config);
+        rig.write(99, 0, false);
+        rig.answer_all();
+        rig.holds = true;
+        rig.out.clear();
+        rig
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = Now { monotonic: Monotonic(self.now), unix: UnixMs(1_000 + self.now) };
+        self.volume.handle(input, now);
+    }
+
+    fn input(&mut self, input: Input) {
+        self.handle(input);
+        self.run();
+    }
+
+    /// All disks are done with what they are at, unless they are held.
+    fn run(&mut self) {
+        while let Some(output) = self.volume.poll_output() {
+            if !self.holds {
+                self.done(&output);
+            }
+            self.out.push(output);
+        }
+    }
+
+    fn done(&mut self, output: &Output) {
+        match output {
+            Output::WriteLabel { id, .. } | Output::WriteLog { id, .. } => {
+                self.handle(Input::Written { id: *id, result: Ok(()) });
+            }
+            Output::Disk { id, op } => {
+                let done = match op {
+                    DiskOp::Read(_) => DiskDone::Read { checksum: 7, zero: false },
+                    DiskOp::Checksum(_) => DiskDone::Checksum(7),
+                    _ => DiskDone::Done,
+                };
+                self.handle(Input::Disk { id: *id, result: Ok(done) });
+            }
+            _ => {}
+        }
+    }
+
+    fn at(&mut self, ms: u64) {
+        self.now = ms;
+        self.input(Input::Tick);
+    }
+
+    fn link(&mut self, link: u64) {
+        self.input(Input::LinkUp(LinkId(link)));
+    }
+
+    fn says(&mut self, message: Message) {
+        let link = self.volume.session.link.unwrap();
+        self.input(Input::Received { link, message, data: None });
+    }
+
+    fn hello(&mut self, peer: &Identity) {
+        self.says(Message::Hello(Box::new(peer.clone())));
+    }
+
+    fn operator(&mut self, request: OperatorRequest) -> Result<(), Refusal> {
+        self.out.clear();
+        let id = crate::io::OperatorId(9);
+        self.input(Input::Operator { id, request });
+        let answers = self.out.iter().find_map(|output| match output {
+            Output::Answer { result, .. } => Some(result.clone()),
+            _ => None,
+        });
+        answers.unwrap()
+    }
+
+    fn request(&mut self, id: u64, kind: RequestKind) {
+        self.input(Input::Request { id: RequestId(id), connection: ConnectionId(1), kind });
+    }
+
+    fn write(&mut self, id: u64, offset: u64, fua: bool) {
+        self.request(id, RequestKind::Write { extent: at(offset), fua });
+    }
+
+    fn replies(&self) -> Vec<(u64, Result<(), RequestError>)> {
+        self.out
+            .iter()
+            .filter_map(|output| match output {
+                Output::Reply { id, result } => Some((id.0, *result)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn sent(&self) -> Vec<&Message> {
+        self.out
+            .iter()
+            .filter_map(|output| match output {
+                Output::Send { message, .. } => Some(message),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The peer answers everything it was sent.
+    fn answer_all(&mut self) {
+        loop {
+            let sent: Vec<Message> = self.sent().into_iter().cloned().collect();
+            self.out.clear();
+            for message in &sent {
+                match message {
+                    Message::Write { id, .. } | Message::Zero { id, .. } | Message::Flush { id, .. } => {
+                        self.says(Message::Done { id: *id });
+                    }
+                    Message::Copy { region, .. } | Message::CopyZero { region } => {
+                        self.says(Message::CopyDone { region: *region });
+                    }
+                    _ => {}
+                }
+            }
+            if self.sent().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// What the disk was asked for and has not done.
+    fn disk(&self) -> Vec<(DiskId, DiskOp)> {
+        let ops = self.out.iter().filter_map(|output| match output {
+            Output::Disk { id, op } => Some((*id, *op)),
+            _ => None,
+        });
+        ops.collect()
+    }
+}
+
+fn at(offset: u64) -> Extent {
+    Extent { offset, length: 4096 }
+}
+
+fn epoch(counter: u64) -> Epoch {
+    Epoch { counter, side: Side::A }
+}
+
+fn peer(counter: u64, generation: Generation) -> Identity {
+    Identity {
+        version: VERSION,
+        volume: VolumeId(1),
+        side: Side::B,
+        size: SIZE,
+        epoch: Epoch { counter, side: Side::B },
+        source: false,
+        state: if generation == Generation::BLANK { DurableState::Inconsistent } else { DurableState::Good },
+        generation,
+        history: Vec::new(),
+        gives_up_for: None,
+        dirty_regions: 0,
+        paused: false,
+    }
+}
+
+#[test]
+fn v1_held_and_new_requests_get_an_error_when_the_permit_ends() {
+    let mut rig = Rig::mirroring(config());
+    rig.input(Input::Right { epoch: epoch(3), until: Some(Monotonic(500)) });
+    rig.write(1, 0, false);
+    assert_eq!(rig.replies(), [], "the peer has not answered");
+    rig.at(500);
+    rig.write(2, 0, false);
+    assert_eq!(rig.replies(), [(1, Err(RequestError::NoRight)), (2, Err(RequestError::NoRight))]);
+}
+
+#[test]
+fn v1_nothing_is_held_for_longer_than_the_stall_time() {
+    let mut rig = Rig::mirroring(Config { arbiter: true, ..config() });
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.write(1, 0, false);
+    for second in 1..20 {
+        rig.at(second * 1_000);
+    }
+    assert_eq!(rig.replies(), [], "V3: with an arbiter that is not reached there is no third way");
+    rig.at(20_000);
+    assert_eq!(rig.replies(), [(1, Err(RequestError::Stalled))]);
+}
+
+#[test]
+fn v2_a_target_refuses_who_does_not_have_the_newest_claim_it_knows() {
+    let mut rig = Rig::new(config(), false);
+    rig.link(1);
+    let first = Generation { epoch: 0, side: Side::B, began: UnixMs(1) };
+    rig.hello(&peer(7, first));
+    rig.out.clear();
+    rig.says(Message::Begin(Box::new(Identity { source: true, ..peer(6, first) })));
+    assert_eq!(rig.sent(), [&Message::Superseded(Epoch { counter: 7, side: Side::B })]);
+    rig.out.clear();
+    rig.says(Message::Begin(Box::new(Identity { source: true, ..peer(7, first) })));
+    assert!(matches!(rig.sent()[..], [Message::Bits(_), Message::Ready(_)]), "{:?}", rig.out);
+}
+
+#[test]
+fn v2_a_promotion_is_durable_before_the_first_request_is_served() {
+    let mut rig = Rig::new(config(), true);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.holds = true;
+    rig.out.clear();
+    let promote = OperatorRequest::Promote(Basis::Confirmed);
+    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: promote });
+    rig.request(1, RequestKind::Read(at(0)));
+    assert_eq!(rig.replies(), [(1, Err(RequestError::NoRight))]);
+    let label = rig.out.iter().find_map(|output| match output {
+        Output::WriteLabel { id, .. } => Some(*id),
+        _ => None,
+    });
+    rig.input(Input::Written { id: label.unwrap(), result: Ok(()) });
+    rig.request(2, RequestKind::Read(at(0)));
+    assert_eq!(rig.disk().len(), 1);
+}
+
+#[test]
+fn v3_a_source_goes_on_alone_once_the_target_is_marked_and_the_generation_durable() {
+    let mut rig = Rig::mirroring(Config { arbiter: true, ..config() });
+    let before = rig.volume.status().generation;
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.write(1, 0, false);
+    rig.out.clear();
+    rig.at(2_000);
+    let Some(Output::MarkPeer { token, .. }) = rig.out.first().cloned() else { panic!("{:?}", rig.out) };
+    rig.out.clear();
+    rig.input(Input::Marked { token, outcome: Marked::Unreachable });
+    let Some(Output::MarkArbiter { token, outdated: true, .. }) = rig.out.first().cloned() else {
+        panic!("{:?}", rig.out)
+    };
+    rig.holds = true;
+    rig.input(Input::Marked { token, outcome: Marked::Done });
+    assert_eq!(rig.replies(), [], "the generation is not durable");
+    rig.holds = false;
+    for output in core::mem::take(&mut rig.out) {
+        rig.done(&output);
+    }
+    rig.run();
+    assert_eq!(rig.replies(), [(1, Ok(()))]);
+    assert!(rig.volume.status().alone && rig.volume.status().generation != before);
+}
+
+#[test]
+fn v3_a_claim_that_is_superseded_never_goes_on_alone() {
+    let mut rig = Rig::mirroring(config());
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.write(1, 0, false);
+    rig.out.clear();
+    rig.at(2_000);
+    let Some(Output::MarkPeer { token, .. }) = rig.out.first().cloned() else { panic!("{:?}", rig.out) };
+    let newer = Epoch { counter: 4, side: Side::B };
+    rig.input(Input::Marked { token, outcome: Marked::Superseded(newer) });
+    assert_eq!(rig.replies(), [(1, Err(RequestError::NoRight))]);
+    assert_eq!(rig.volume.status().epoch, newer);
+}
+
+#[test]
+fn v3_a_target_marks_itself_for_a_claim_that_is_not_older() {
+    let mut rig = Rig::new(config(), true);
+    let ask = |rig: &mut Rig, counter: u64| {
+        rig.out.clear();
+        let epoch = Epoch { counter, side: Side::B };
+        rig.input(Input::AskedOutdated { token: crate::io::Token(5), epoch, generation: Generation::BLANK });
+        let answer = rig.out.iter().find_map(|output| match output {
+            Output::AnswerMark { outcome, .. } => Some(*outcome),
+            _ => None,
+        });
+        answer.unwrap()
+    };
+    assert_eq!(ask(&mut rig, 6), Marked::Done);
+    assert_eq!(rig.volume.status().copy, CopyState::Outdated);
+    assert_eq!(ask(&mut rig, 5), Marked::Superseded(Epoch { counter: 6, side: Side::B }));
+}
+
+#[test]
+fn v4_what_a_promotion_rests_on() {
+    use crate::relation::may_promote;
+    let since = CopyState::LastKnownGood { since: UnixMs(1) };
+    let bases = [
+        Basis::Free,
+        Basis::Confirmed,
+        Basis::Automatic { together: true },
+        Basis::Automatic { together: false },
+        Basis::Arbiter { marked: false },
+        Basis::Arbiter { marked: true },
+        Basis::Force,
+    ];
+    for (copy, wanted) in [
+        (CopyState::UpToDate, [true; 7]),
+        (since, [false, true, true, false, true, false, true]),
+        (CopyState::Outdated, [false, false, false, false, false, false, true]),
+        (CopyState::Inconsistent, [false, false, false, false, false, false, true]),
+        (CopyState::Failed, [false; 7]),
+    ] {
+        assert_eq!(bases.map(|basis| may_promote(copy, basis).is_ok()), wanted, "V4: {copy}");
+    }
+}
+
+#[test]
+fn v4_force_begins_a_generation_and_says_what_may_be_lost() {
+    let mut rig = Rig::new(config(), false);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    let Promotion::Force(lost) = rig.volume.status().promotion else { panic!() };
+    assert!(lost.contains("created empty"), "{lost}");
+    assert!(rig.operator(OperatorRequest::Promote(Basis::Confirmed)).is_err());
+    rig.operator(OperatorRequest::Promote(Basis::Force)).unwrap();
+    assert_eq!(rig.volume.status().generation.epoch, 3);
+    assert!(
+        rig.out.iter().any(|output| matches!(output, Output::Report(event) if matches!(**event, Event::Forced(_))))
+    );
+}
+
+#[test]
+fn v5_a_write_starts_when_its_bit_is_durable_and_a_hot_region_needs_no_log() {
+    let mut rig = Rig::mirroring(config());
+    rig.at(60_000);
+    rig.answer_all();
+    rig.at(61_000);
+    assert_eq!(rig.volume.status().dirty_regions, 0, "what is cold is cleared");
+    rig.holds = true;
+    rig.out.clear();
+    rig.write(1, 0, false);
+    let [Output::WriteLog { id, .. }] = rig.out[..] else { panic!("{:?}", rig.out) };
+    rig.input(Input::Written { id, result: Ok(()) });
+    assert!(rig.disk().len() == 1 && matches!(rig.sent()[..], [Message::Write { .. }]));
+    rig.out.clear();
+    rig.write(2, 8192, false);
+    assert!(matches!(rig.out[..], [Output::Disk { .. }, Output::Send { .. }]), "hot: {:?}", rig.out);
+}
+
+#[test]
+fn v7_when_writes_are_answered() {
+    let lag = Mode::Async { lag_bytes_max: 8192, lag_max: Millis(1_000) };
+    for (mode, answered) in [(Mode::Sync, false), (lag, true)] {
+        let mut rig = Rig::mirroring(Config { mode, ..config() });
+        rig.out.clear();
+        rig.write(1, 0, false);
+        assert_eq!(!rig.replies().is_empty(), answered, "{mode:?}");
+        rig.write(2, 4096, true);
+        rig.write(3, 16384, true);
+        assert_eq!(rig.replies().len(), if answered { 2 } else { 0 }, "V7: bounded: {mode:?}");
+        rig.answer_all();
+        rig.answer_all();
+        assert_eq!(rig.volume.status().requests, 0, "{mode:?}");
+    }
+}
+
+#[test]
+fn v7_a_flush_waits_for_both() {
+    let mut rig = Rig::mirroring(config());
+    rig.out.clear();
+    rig.holds = true;
+    rig.request(1, RequestKind::Flush);
+    let (id, _) = rig.disk()[0];
+    let [Message::Flush { id: Sent(sent), .. }] = rig.sent()[..] else { panic!("{:?}", rig.out) };
+    let sent = Sent(*sent);
+    rig.says(Message::Done { id: sent });
+    assert_eq!(rig.replies(), []);
+    rig.input(Input::Disk { id, result: Ok(DiskDone::Done) });
+    assert_eq!(rig.replies(), [(1, Ok(()))]);
+}
+
+#[test]
+fn v8_what_overlaps_waits_and_zeroes_are_writes() {
+    let mut rig = Rig::hot(config());
+    rig.write(1, 0, false);
+    rig.request(2, RequestKind::Zero { extent: at(2048), fua: false, unmap: true });
+    rig.write(3, 8192, false);
+    assert_eq!(rig.disk().len(), 2);
+    let (id, _) = rig.disk()[0];
+    rig.input(Input::Disk { id, result: Ok(DiskDone::Done) });
+    assert!(matches!(rig.disk()[2], (_, DiskOp::Zero { .. })), "V9");
+    assert!(matches!(rig.sent()[2], Message::Zero { .. }), "V9");
+}
+
+#[test]
+fn v10_a_source_whose_backing_fails_answers_errors_and_says_so() {
+    let mut rig = Rig::hot(config());
+    rig.write(1, 0, false);
+    let (id, _) = rig.disk()[0];
+    rig.holds = false;
+    rig.input(Input::Disk { id, result: Err(DiskError::Errno(5)) });
+    rig.write(2, 0, false);
+    assert_eq!(rig.replies(), [(1, Err(RequestError::Backing)), (2, Err(RequestError::Backing))]);
+    let status = rig.volume.status();
+    assert_eq!((status.copy, status.role), (CopyState::Failed, Role::Target));
+    let sent = rig.sent();
+    assert!(sent.contains(&&Message::End) && sent.contains(&&Message::Failed { marked: true }), "{sent:?}");
+    assert!(rig.volume.intent.dirty().has(Region(0)), "the bit stays");
+}
+
+#[test]
+fn v11_two_that_went_on_alone_are_not_overwritten_until_somebody_says_who_survives() {
+    let mut rig = Rig::new(config(), true);
+    rig.link(1);
+    let theirs = Generation { epoch: 9, side: Side::B, began: UnixMs(77) };
+    rig.hello(&Identity { dirty_regions: 3, ..peer(9, theirs) });
+    let LinkState::SplitBrain(split) = rig.volume.status().link else { panic!("{:?}", rig.out) };
+    assert_eq!((split.my_regions, split.their_regions, split.theirs), (8, 3, theirs));
+    rig.operator(OperatorRequest::Resolve(Side::B)).unwrap();
+    rig.link(2);
+    rig.hello(&Identity { source: true, ..peer(9, theirs) });
+    assert_eq!((rig.volume.status().link, rig.volume.status().copy), (LinkState::Idle, CopyState::Outdated));
+}
+
+#[test]
+fn v13_sizes_are_named_when_they_do_not_fit() {
+    let (label, log) = disks(true);
+    let small = Config::new(VolumeId(1), Side::A, SIZE - 512);
+    let error = Volume::open(small, &label, &log, Now::default()).unwrap_err();
+    assert_eq!(error, OpenError::Small { backing: SIZE - 512, size: SIZE });
+    let mut rig = Rig::new(config(), true);
+    rig.link(1);
+    rig.hello(&Identity { size: SIZE / 2, ..peer(1, Generation::BLANK) });
+    let LinkState::Refused(why) = rig.volume.status().link else { panic!() };
+    assert!(why.contains("262144") && why.contains("524288"), "{why}");
+}
+
+#[test]
+fn what_makes_no_sense_ends_the_link_and_nothing_else() {
+    let mut rig = Rig::mirroring(config());
+    rig.out.clear();
+    let message = Message::Write { id: Sent(1), extent: at(0), fua: false, barrier: false };
+    rig.input(Input::Received { link: LinkId(1), message, data: Some(ReceivedId(4)) });
+    let forgets = rig.out.contains(&Output::Forget(Data::Received(ReceivedId(4))));
+    assert!(forgets && rig.out.iter().any(|output| matches!(output, Output::CloseLink { .. })), "{:?}", rig.out);
+    assert_eq!(rig.volume.status().role, Role::Source);
+}
