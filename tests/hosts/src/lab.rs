@@ -17,6 +17,13 @@ use crate::strip::{Hosts, Strip};
 /// How long the prober asks until it is certain that something does not happen: longer than it would take to happen.
 pub const LONG_ENOUGH: Duration = Duration::from_millis(3 * DEAD_TIME.as_millis() as u64);
 
+/// With `just hosts --long` this many minutes; else so many seconds that it shows.
+#[must_use]
+pub fn long(minutes: u64, else_seconds: Duration) -> Duration {
+    let long = std::env::var_os("MAINSTAY_LONG").is_some_and(|value| value == "1");
+    if long { Duration::from_secs(60 * minutes) } else { else_seconds }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Lab {
@@ -154,6 +161,12 @@ impl Lab {
     #[track_caller]
     pub fn nothing_happens(&self, hosts: &[&str]) {
         self.prober.watch(LONG_ENOUGH, hosts);
+    }
+
+    /// The same for a minute, with `just hosts --long`.
+    #[track_caller]
+    pub fn nothing_happens_for_a_minute(&self, hosts: &[&str]) {
+        self.prober.watch(long(1, LONG_ENOUGH), hosts);
     }
 }
 

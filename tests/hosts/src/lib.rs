@@ -23,5 +23,5 @@ pub mod timeline;
 
 pub use config::{DEAD_TIME, Mode};
 pub use host::Host;
-pub use lab::{Lab, Wishes};
+pub use lab::{Lab, Wishes, long};
 pub use net::{Link, Net};

@@ -49,6 +49,7 @@ fn all_paths_cut_the_owner_serves_on() {
     let Some(lab) = Lab::new(Mode::Arbiter) else { return };
     lab.net.cut(&PATHS);
     lab.prober.watch(BEYOND_LEASE, &["a"]);
+    lab.nothing_happens_for_a_minute(&["a"]);
     lab.net.heal();
     lab.wait_until_settled("a");
     lab.prober.never_two();
@@ -63,6 +64,7 @@ fn the_owner_cut_off_gives_way_in_time() {
     cut_from_arbiter(&lab, "a");
     lab.wait_until_served_by(&["b"]);
     took_over(&lab, cut);
+    lab.nothing_happens_for_a_minute(&["b"]);
     lab.net.heal();
     lab.wait_until_settled("b");
     lab.nothing_happens(&["b"]);
@@ -88,7 +90,7 @@ fn the_arbiter_gone_and_all_paths_cut_nobody_serves() {
     lab.arbiter().kill_all();
     lab.net.cut(&PATHS);
     lab.wait_until_served_by(&[]);
-    lab.nothing_happens(&[]);
+    lab.nothing_happens_for_a_minute(&[]);
     lab.arbiter().run_all();
     lab.net.heal();
     mainstay_test_hosts::host::until("one to serve", || lab.prober.serving().is_some_and(|serving| serving.len() == 1));

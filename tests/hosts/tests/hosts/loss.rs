@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstay_test_hosts::net::PATHS;
-use mainstay_test_hosts::{Lab, Mode};
+use mainstay_test_hosts::{Lab, Mode, long};
 
 /// So many packets of a hundred vanish, each way, on both paths.
 const PERCENT: u8 = 30;
@@ -19,10 +19,8 @@ fn nobody_is_taken_for_dead(mode: Mode, time: Duration) {
     lab.prober.never_two();
 }
 
-/// Short in CI. `just hosts --long`: three minutes.
 fn time() -> Duration {
-    let long = std::env::var_os("MAINSTAY_LONG").is_some_and(|value| value == "1");
-    Duration::from_secs(if long { 180 } else { 12 })
+    long(3, Duration::from_secs(12))
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn all_cut_the_operator_is_asked() {
     let Some(lab) = Lab::new(Mode::Confirm) else { return };
     lab.net.cut(&PATHS);
     lab.wait_for_alarm("b", "is silent");
-    lab.nothing_happens(&["a"]);
+    lab.nothing_happens_for_a_minute(&["a"]);
     lab.net.heal();
     lab.wait_until_settled("a");
     lab.host("b").wait_for("no alarm to be left", |status| status.alarms().is_empty());
@@ -55,7 +55,7 @@ fn all_cut_both_serve_and_then_one() {
     let Some(lab) = Lab::new(Mode::Automatic) else { return };
     lab.net.cut(&PATHS);
     lab.wait_until_served_by(&["a", "b"]);
-    lab.nothing_happens(&["a", "b"]);
+    lab.nothing_happens_for_a_minute(&["a", "b"]);
     lab.net.heal();
     // The one that claimed last: its claim is the newer one (O1).
     lab.wait_until_settled("b");
@@ -85,7 +85,7 @@ fn all_cut_one_is_switched_off() {
     lab.wait_until_served_by(&["b"]);
     took_over(&lab, cut);
     assert_eq!((lab.host("a").is_on(), lab.host("b").is_on(), lab.strip.times()), (false, true, 1));
-    lab.nothing_happens(&["b"]);
+    lab.nothing_happens_for_a_minute(&["b"]);
     lab.net.heal();
     lab.host("a").power_on();
     lab.host("a").start();
