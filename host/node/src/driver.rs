@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use mainstay_core::arbiter::ArbiterAnswer;
 use mainstay_core::names::NodeName;
-use mainstay_core::node::{Input, Node, Operation, Output, RecordNumber, Reply, RequestId};
+use mainstay_core::node::{CallId, FaultKind, Input, Node, Operation, Outcome, Output, RecordNumber, Reply, RequestId};
 use mainstay_core::state::Record;
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,6 +85,13 @@ impl Waiting {
     /// What keeps this node from bringing anything in service.
     fn hindered(&self) -> Input {
         Input::Hindered(self.trouble.iter().chain(&self.no_room).cloned().collect())
+    }
+
+    /// A call that waits for its record is not begun any more; whether it did wait.
+    fn take_back(&mut self, call: CallId) -> bool {
+        let waits = |(_, output): &(RecordNumber, Output)| matches!(output, Output::CallKit(_, it) if it.id == call);
+        let at = self.held.iter().position(waits);
+        at.is_some_and(|at| self.held.remove(at).is_some())
     }
 }
 
@@ -235,6 +242,11 @@ impl Driver {
                     if let Some(guardian) = &self.guardian {
                         guardian.until(when.map(|when| self.clock.since_boot(when)));
                     }
+                    continue;
+                }
+                Output::CancelKit(call) if waiting.take_back(*call) => {
+                    let outcome = Outcome::Fault { kind: FaultKind::Cancelled, message: "it was not begun".to_owned() };
+                    self.node.handle(Input::Outcome(*call, outcome), self.clock.now());
                     continue;
                 }
                 Output::CancelKit(_) => *waiting.held.back().map_or(&RecordNumber(0), |(after, _)| after),

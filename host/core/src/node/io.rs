@@ -88,7 +88,8 @@ pub enum Output {
     /// The guardian fences this node at that time unless told a later one; none: there is nothing to guard (O13). Depends
     /// on no record, and is carried out before anything that comes after it.
     Guard(Option<Monotonic>),
-    /// End a call. Its outcome still comes, when everything it started is gone.
+    /// End a call. Its outcome still comes, when everything it started is gone. One that still waits for its record is not
+    /// begun any more: what it was for is over.
     CancelKit(CallId),
     /// Tell whoever watches, once the record is durable.
     Report(RecordNumber, Event),

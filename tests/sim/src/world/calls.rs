@@ -137,8 +137,15 @@ impl World {
     }
 
     fn cancel(&mut self, name: &NodeName, call: CallId) {
-        let life = self.machine(name).life;
+        let machine = self.machine(name);
+        let life = machine.life;
         let outcome = fault(FaultKind::Cancelled, "it was cancelled");
+        let waits = |(_, output): &(_, Output)| matches!(output, Output::CallKit(_, it) if it.id == call);
+        if let Some(at) = machine.held_back.iter().position(waits) {
+            machine.held_back.remove(at);
+            let input = Box::new(Input::Outcome(call, outcome));
+            return self.at(CANCEL, Happening::Input { node: name.clone(), life, input });
+        }
         self.at(CANCEL, Happening::Outcome { node: name.clone(), life, call, outcome });
     }
 
