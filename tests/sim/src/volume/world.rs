@@ -587,7 +587,7 @@ impl World {
         if basis == Basis::Force || std::mem::take(&mut self.forced[m]) {
             self.count("forced");
             self.forks.clear();
-            return self.history.reset(&content);
+            return self.history.reset(&self.machines[m].data);
         }
         let before = self.history.clone();
         match self.history.judge_copy(&content) {
@@ -611,7 +611,7 @@ impl World {
             self.history.expose(content);
         } else if self.unmarked[1 - m] {
             self.count("lost by a word");
-            self.history.reset(content);
+            self.history.reset(&self.machines[m].data);
         } else {
             self.fail(|| format!("{why} (on {m})"));
         }

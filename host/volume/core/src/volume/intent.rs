@@ -224,7 +224,8 @@ impl Intent {
         self.covered = self.covered.max(begun);
     }
 
-    fn is_full(&self) -> bool {
+    /// Whether room for hot regions is short.
+    pub(super) fn is_full(&self) -> bool {
         self.hot_count() > self.hot_max - self.hot_max / 4
     }
 

@@ -195,6 +195,8 @@ pub struct Volume {
     resync_bytes: u64,
 
     tokens: u64,
+    /// When the log is next looked through for what is cold.
+    cools_at: Monotonic,
     outputs: VecDeque<Output>,
     /// Something has happened that may let something else happen.
     stirred: bool,
@@ -245,6 +247,7 @@ impl Volume {
             sweeps: 0,
             resync_bytes: 0,
             tokens: 0,
+            cools_at: now.monotonic,
             outputs: VecDeque::new(),
             stirred: true,
             wake: (now.monotonic, Timer::Tick),

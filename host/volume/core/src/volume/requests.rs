@@ -373,7 +373,7 @@ impl Volume {
         if let Some(begun) = covers.filter(|_| mirrored && self.failed.is_none()) {
             self.intent.flushed(begun);
         }
-        if self.requests.active.len() == 0 || self.demoting.is_some() {
+        if self.demoting.is_some() || self.promoting.is_some() {
             self.stir();
         }
     }

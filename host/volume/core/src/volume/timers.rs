@@ -115,9 +115,13 @@ impl Volume {
         if self.gate != Gate::Mirror || !self.is_source() || self.demoting.is_some() {
             return;
         }
+        // It looks at every hot region: not at each request, but about once a second, or when room is short.
+        if self.is_flushing() || self.now.monotonic < self.cools_at && !self.intent.is_full() {
+            return;
+        }
+        self.cools_at = self.now.monotonic + self.tick();
         self.cool();
-        let wants = self.intent.wants_flush(self.config.cool_after, self.now.monotonic);
-        if wants && !self.is_flushing() {
+        if self.intent.wants_flush(self.config.cool_after, self.now.monotonic) {
             self.flush_both(Purpose::Cool);
         }
     }
