@@ -594,11 +594,8 @@ impl World {
             Ok(()) => self.history.expose(&content),
             Err(why) => self.excuse(m, &content, why),
         }
-        // The other copy may come back, and be promoted before anything was written here: with what it had.
-        let alone = self.machines[1 - m].volume.is_none() || self.machines[m].link.is_none();
-        if alone || !self.setting.arbiter {
-            self.forks.push(before);
-        }
+        // This one may go before anything is written here: then the other copy is put in service as it was.
+        self.forks.push(before);
     }
 
     /// Without an arbiter a source that reaches nobody goes on unmarked: the other copy, promoted by the operator's word,
