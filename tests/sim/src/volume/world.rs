@@ -34,6 +34,8 @@ pub struct Setting {
     pub depth: u64,
     /// Requests of the application in all.
     pub requests: u64,
+    /// It begins at this time, in ms.
+    pub begins: u64,
     /// A resync is this slow, in bytes a second; 0: as fast as it goes.
     pub rate: u64,
     /// How long a disk takes at the most, in ms.
@@ -507,7 +509,7 @@ impl World {
         self.at(think, Later::Client);
         let Some((m, start)) = self.client.at else { return };
         let busy = self.client.asked.len() as u64 >= self.setting.depth;
-        if !self.runs(m, start) || busy || self.client.left == 0 {
+        if !self.runs(m, start) || busy || self.client.left == 0 || self.now < self.setting.begins {
             return;
         }
         self.client.left -= 1;
