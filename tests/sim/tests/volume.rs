@@ -56,7 +56,6 @@ fn whatever_happens_to_a_volume_the_promise_holds() {
         "event Paused",
         "event PermitEnded",
         "event PeerFailed",
-        "event RightLost",
         "event Verified",
         "forced",
         "lost by a word",

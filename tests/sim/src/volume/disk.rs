@@ -61,6 +61,13 @@ impl DataDisk {
         }
     }
 
+    /// What a sector may be read as, now and after a crash.
+    #[must_use]
+    pub fn possible(&self, sector: usize) -> Vec<Stamp> {
+        let unsynced = self.unsynced.iter().filter(|(other, _)| *other == sector).map(|(_, stamp)| *stamp);
+        [self.synced[sector], self.now[sector]].into_iter().chain(unsynced).collect()
+    }
+
     /// The power is gone: of what was not synced, and of what was being written, each sector is on disk or not.
     pub fn crash(&mut self, being_written: &[(Extent, Vec<Stamp>)], dice: &mut Random) {
         let writing = being_written.iter().flat_map(|(extent, stamps)| sectors(*extent).zip(stamps.iter().copied()));

@@ -2,7 +2,7 @@
 //!
 //! It knows what the application asked for and what it was answered, and nothing of how a volume works.
 
-use super::disk::Stamp;
+use super::disk::{DataDisk, Stamp};
 
 /// One write of a sector.
 #[derive(Clone, Copy, Debug)]
@@ -120,15 +120,13 @@ impl History {
     /// # Errors
     /// What is wrong with it.
     pub fn judge_copy(&self, content: &[Stamp]) -> Result<(), String> {
-        let all = !self.is_async;
         let visible = |(versions, stamp): (&Vec<Version>, &Stamp)| {
             versions.iter().filter(|it| it.stamp == *stamp && it.stamp != 0).map(|it| it.after).min()
         };
         let seen = self.sectors.iter().zip(content).filter_map(visible).max().unwrap_or(0);
-        let durable = if all { self.durable } else { seen };
-        let counts = |it: &Version| {
-            it.acknowledged.is_some_and(|number| number < durable || (all && it.fua)) || it.stamp == 0 && it.begun == 0
-        };
+        let durable = if self.is_async { seen } else { self.durable };
+        let counts =
+            |it: &Version| it.acknowledged.is_some_and(|number| number < durable || (!self.is_async && it.fua));
         for (sector, stamp) in content.iter().enumerate() {
             self.judge(sector, *stamp, counts).map_err(|why| format!("promise: {why}"))?;
         }
@@ -164,12 +162,13 @@ impl History {
         }
     }
 
-    /// By force, or by a word that is known to lose something: only this content counts from now on.
-    pub fn reset(&mut self, content: &[Stamp]) {
+    /// By force, or by a word that is known to lose something: only what this disk has, or may have after a crash, counts
+    /// from now on.
+    pub fn reset(&mut self, disk: &DataDisk) {
         let now = self.tick();
-        for (versions, stamp) in self.sectors.iter_mut().zip(content) {
-            *versions =
-                vec![Version { stamp: *stamp, begun: 0, ended: Some(now), acknowledged: None, fua: false, after: 0 }];
+        for (sector, versions) in self.sectors.iter_mut().enumerate() {
+            let may = |stamp| Version { stamp, begun: 0, ended: Some(now), acknowledged: None, fua: false, after: 0 };
+            *versions = disk.possible(sector).into_iter().map(may).collect();
         }
     }
 }

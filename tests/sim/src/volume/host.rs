@@ -175,7 +175,7 @@ impl World {
         self.tell(|| format!("{m} claims {epoch}"));
         self.count("claim");
         // The old owner's permit has ended by itself, or its daemon has given it back.
-        if self.machines[1 - m].volume.is_some() && self.setting.arbiter {
+        if self.machines[1 - m].volume.is_some() {
             self.input(1 - m, Input::RightEnded);
         }
         if self.setting.arbiter {

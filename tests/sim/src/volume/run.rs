@@ -92,6 +92,7 @@ impl Case {
             arbiter,
             depth: 1 + dice.below(6),
             requests: 4_000,
+            begins: 0,
             rate: if dice.chance(250) { 2_000_000 } else { 0 },
             disk_ms: 1 + dice.below(6),
             hot: if dice.chance(500) { 5 } else { 64 },
@@ -184,7 +185,8 @@ impl Case {
             ],
             &[(here, Trouble::Move)],
         ];
-        let setting = Setting { seed, is_async, arbiter, depth: 3, requests: 14, rate: 0, disk_ms: 2, hot: 5 };
+        let setting =
+            Setting { seed, is_async, arbiter, depth: 3, requests: 14, begins: 150, rate: 0, disk_ms: 2, hot: 5 };
         every_end(&setting, &[], 20, &ends)
     }
 
@@ -216,7 +218,17 @@ impl Case {
                 (later, Trouble::PowerBack(0)),
             ],
         ];
-        let setting = Setting { seed, is_async: false, arbiter, depth: 5, requests: 160, rate: 0, disk_ms: 2, hot: 64 };
+        let setting = Setting {
+            seed,
+            is_async: false,
+            arbiter,
+            depth: 5,
+            requests: 160,
+            begins: 0,
+            rate: 0,
+            disk_ms: 2,
+            hot: 64,
+        };
         every_end(&setting, &before, 60, &ends)
     }
 
@@ -284,7 +296,7 @@ impl Case {
 fn every_end(setting: &Setting, before: &[(When, Trouble)], more: u64, ends: &[&[(When, Trouble)]]) -> Vec<Case> {
     let connected = |world: &World| (0..2).all(|m| world.link_state(m) == Some(LinkState::Connected));
     let mut world = World::new(setting.clone());
-    while !connected(&world) && world.step() {}
+    while !(connected(&world) && world.now + 2 >= setting.begins) && world.step() {}
     let connected_at = world.steps;
     let plain = Case { setting: setting.clone(), trouble: before.to_vec() };
     let mut world = World::new(setting.clone());

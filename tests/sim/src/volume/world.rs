@@ -34,6 +34,8 @@ pub struct Setting {
     pub depth: u64,
     /// Requests of the application in all.
     pub requests: u64,
+    /// It begins at this time, in ms.
+    pub begins: u64,
     /// A resync is this slow, in bytes a second; 0: as fast as it goes.
     pub rate: u64,
     /// How long a disk takes at the most, in ms.
@@ -507,7 +509,7 @@ impl World {
         self.at(think, Later::Client);
         let Some((m, start)) = self.client.at else { return };
         let busy = self.client.asked.len() as u64 >= self.setting.depth;
-        if !self.runs(m, start) || busy || self.client.left == 0 {
+        if !self.runs(m, start) || busy || self.client.left == 0 || self.now < self.setting.begins {
             return;
         }
         self.client.left -= 1;
@@ -587,18 +589,15 @@ impl World {
         if basis == Basis::Force || std::mem::take(&mut self.forced[m]) {
             self.count("forced");
             self.forks.clear();
-            return self.history.reset(&content);
+            return self.history.reset(&self.machines[m].data);
         }
         let before = self.history.clone();
         match self.history.judge_copy(&content) {
             Ok(()) => self.history.expose(&content),
             Err(why) => self.excuse(m, &content, why),
         }
-        // The other copy may come back, and be promoted before anything was written here: with what it had.
-        let alone = self.machines[1 - m].volume.is_none() || self.machines[m].link.is_none();
-        if alone || !self.setting.arbiter {
-            self.forks.push(before);
-        }
+        // This one may go before anything is written here: then the other copy is put in service as it was.
+        self.forks.push(before);
     }
 
     /// Without an arbiter a source that reaches nobody goes on unmarked: the other copy, promoted by the operator's word,
@@ -611,7 +610,7 @@ impl World {
             self.history.expose(content);
         } else if self.unmarked[1 - m] {
             self.count("lost by a word");
-            self.history.reset(content);
+            self.history.reset(&self.machines[m].data);
         } else {
             self.fail(|| format!("{why} (on {m})"));
         }

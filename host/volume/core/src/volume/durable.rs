@@ -18,8 +18,8 @@ pub(super) enum Then {
     Stamped(After),
     /// The label says that it has.
     Settled(After),
-    /// V2: the claim is known; serve.
-    Promoted,
+    /// V2: the claim is known; serve, if this is still the promotion that waits.
+    Promoted(OperatorId),
     /// The copy's own log has all of the peer's bits: tell it to be inconsistent.
     Merged(LinkId),
     /// V2: the source's claim is known: tell it what this log has.
@@ -57,7 +57,7 @@ pub(super) enum After {
         marked: bool,
     },
     /// V4: a generation begins by force.
-    Forced,
+    Forced(OperatorId),
     /// The target is whole, of the source's generation.
     Whole(LinkId),
 }
@@ -201,11 +201,11 @@ impl Volume {
                 match after {
                     After::Opened => self.opened = true,
                     After::Alone { marked } => self.gone_alone(marked),
-                    After::Forced => self.promoted(),
+                    After::Forced(id) => self.promoted(id),
                     After::Whole(link) => self.whole(link),
                 }
             }
-            Then::Promoted => self.promoted(),
+            Then::Promoted(id) => self.promoted(id),
             Then::Merged(link) => self.merged(link),
             Then::Accepted(link) => self.accepted(link),
             Then::Behind(link) => self.behind(link),

@@ -224,7 +224,7 @@ impl Intent {
         self.covered = self.covered.max(begun);
     }
 
-    /// Whether there is little room for further hot regions.
+    /// Whether room for hot regions is short.
     pub(super) fn is_full(&self) -> bool {
         self.hot_count() > self.hot_max - self.hot_max / 4
     }

@@ -195,11 +195,11 @@ pub struct Volume {
     resync_bytes: u64,
 
     tokens: u64,
+    /// When the log is next looked through for what is cold.
+    cools_at: Monotonic,
     outputs: VecDeque<Output>,
     /// Something has happened that may let something else happen.
     stirred: bool,
-    /// When the hot set is looked through again.
-    cool_at: Monotonic,
     wake: (Monotonic, Timer),
 }
 
@@ -247,9 +247,9 @@ impl Volume {
             sweeps: 0,
             resync_bytes: 0,
             tokens: 0,
+            cools_at: now.monotonic,
             outputs: VecDeque::new(),
             stirred: true,
-            cool_at: now.monotonic,
             wake: (now.monotonic, Timer::Tick),
             label,
             config,

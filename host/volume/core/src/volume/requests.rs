@@ -339,13 +339,8 @@ impl Volume {
         let waits_for_peer = in_sync || matches!(active.who, Who::Own(_));
         let there = active.there == Part::Done
             || !waits_for_peer && active.there == Part::Out
-            || planted::is(Bug::FlushHere) && active.kind == RequestKind::Flush && active.there == Part::Out;
-        if planted::is(Bug::ClearedEarly)
-            && active.here == Part::Done
-            && let Some(begun) = active.covers
-        {
-            self.intent.flushed(begun);
-        }
+            || planted::is(Bug::FlushHere) && active.kind == RequestKind::Flush && active.there == Part::Out
+            || planted::is(Bug::ClearedEarly) && active.who == Who::Own(Purpose::Cool);
         if active.begun && active.here == Part::Done && there && !active.answered {
             self.answer(key, Ok(()));
         }
@@ -373,7 +368,7 @@ impl Volume {
         if let Some(begun) = covers.filter(|_| mirrored && self.failed.is_none()) {
             self.intent.flushed(begun);
         }
-        if self.requests.active.len() == 0 || self.demoting.is_some() {
+        if self.demoting.is_some() || self.promoting.is_some() {
             self.stir();
         }
     }

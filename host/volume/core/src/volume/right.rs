@@ -228,14 +228,14 @@ impl Volume {
             self.label.begin(Generation { epoch, side, began: self.now.unix });
             self.label.exclusive = true;
             self.report(Event::Forced(lost));
-            self.restamp(After::Forced);
+            self.restamp(After::Forced(promoting.id));
         } else {
-            self.write_label(Then::Promoted);
+            self.write_label(Then::Promoted(promoting.id));
         }
     }
 
-    pub(super) fn promoted(&mut self) {
-        let Some(promoting) = self.promoting.take() else { return };
+    pub(super) fn promoted(&mut self, id: OperatorId) {
+        let Some(promoting) = self.promoting.take_if(|promoting| promoting.id == id) else { return };
         self.role = Role::Source;
         self.gate = Gate::Closed;
         self.alone.peer_marked = false;

@@ -29,11 +29,6 @@ pub enum Timer {
 const TICK: Millis = Millis::from_secs(1);
 /// The time of last contact is written down so often, while there is contact.
 const CONTACT: Millis = Millis::from_secs(60);
-/// The hot set is looked through so often at the most: it has thousands of regions, and requests come by ten thousands
-/// a second.
-const COOLING: Millis = Millis(250);
-/// And so often when it is nearly full, as writers may wait for room in it.
-const COOLING_FULL: Millis = Millis(10);
 
 impl Volume {
     fn tick(&self) -> Millis {
@@ -109,9 +104,6 @@ impl Volume {
             at(Some(self.session.since + self.config.alone_after).filter(|when| *when > now), Timer::Alone);
             at(self.alone.next_timer(self.config.mark_timeout, now), Timer::Alone);
         }
-        if self.gate == Gate::Mirror && self.intent.is_full() {
-            at(Some(self.cool_at), Timer::Tick);
-        }
         if self.session.greeted {
             at(Some(self.session.heard + self.config.peer_timeout), Timer::Silence);
         }
@@ -123,14 +115,13 @@ impl Volume {
         if self.gate != Gate::Mirror || !self.is_source() || self.demoting.is_some() {
             return;
         }
-        let now = self.now.monotonic;
-        if now < self.cool_at {
+        // It looks at every hot region: not at each request, but about once a second, or when room is short.
+        if self.is_flushing() || self.now.monotonic < self.cools_at && !self.intent.is_full() {
             return;
         }
-        self.cool_at = now + if self.intent.is_full() { COOLING_FULL } else { COOLING };
+        self.cools_at = self.now.monotonic + self.tick();
         self.cool();
-        let wants = self.intent.wants_flush(self.config.cool_after, self.now.monotonic);
-        if wants && !self.is_flushing() {
+        if self.intent.wants_flush(self.config.cool_after, self.now.monotonic) {
             self.flush_both(Purpose::Cool);
         }
     }
