@@ -5,76 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
-use std::fs;
-use std::path::PathBuf;
-
 use mainstay_core::message::Heartbeat;
 use mainstay_core::state::{Record, State};
 use mainstay_node::fuzz;
 use mainstay_node::journal;
+use mainstay_test_support::corpus::hold;
 use serde_json::json;
 
 /// Changed variants of each file: enough to turn every byte of most of them over.
 const VARIANTS: u64 = 500;
-
-fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(name)
-}
-
-/// Bytes that look like nothing, the same in every run (splitmix64).
-struct Noise(u64);
-
-impl Noise {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % most.max(1) as u64).unwrap()
-    }
-
-    /// Turned over, cut, doubled or filled in, here and there.
-    fn change(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(3) {
-            let at = self.below(bytes.len());
-            match self.below(5) {
-                0 => bytes.truncate(at),
-                1 => bytes.insert(at.min(bytes.len()), self.below(256) as u8),
-                2 => bytes.extend_from_within(at..),
-                _ => {
-                    if let Some(byte) = bytes.get_mut(at) {
-                        *byte ^= 1 << self.below(8);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Writes the seeds if asked to, and gives every file there is to the function.
-fn hold(name: &str, seeds: Vec<(&str, Vec<u8>, bool)>, function: impl Fn(&[u8]) -> bool) {
-    let folder = folder(name);
-    if std::env::var_os("MAINSTAY_BLESS").is_some_and(|value| value == "1") {
-        fs::create_dir_all(&folder).unwrap();
-        for (seed, bytes, _) in &seeds {
-            fs::write(folder.join(seed), bytes).unwrap();
-        }
-    }
-    for (seed, bytes, good) in &seeds {
-        let there = fs::read(folder.join(seed)).unwrap_or_else(|error| panic!("{name}/{seed}: {error}"));
-        assert!(there == *bytes, "{name}/{seed} is of another shape: MAINSTAY_BLESS=1 writes it anew");
-        assert_eq!(function(bytes), *good, "{name}/{seed}");
-    }
-    let mut noise = Noise(7);
-    for entry in fs::read_dir(&folder).unwrap() {
-        let bytes = fs::read(entry.unwrap().path()).unwrap();
-        function(&bytes);
-        for _ in 0..VARIANTS {
-            let mut changed = bytes.clone();
-            noise.change(&mut changed);
-            function(&changed);
-        }
-    }
-}
 
 fn heartbeat(from: &str, path: &str) -> Heartbeat {
     let beat = json!({ "cluster": "mail", "from": from, "to": "b", "path": path, "incarnation": 7, "asks": false });
@@ -101,7 +40,7 @@ fn datagrams() {
         ("long", [good, vec![0; 1200]].concat(), false),
         ("empty", Vec::new(), false),
     ];
-    hold("datagram", seeds, fuzz::datagram);
+    hold("datagram", VARIANTS, seeds, fuzz::datagram);
 }
 
 #[test]
@@ -144,7 +83,7 @@ fn frames() {
         ("other", frame(json!({ "helo": {} })), false),
     ];
     assert_eq!(fuzz::frames(&session), 7);
-    hold("frames", seeds, |bytes| fuzz::frames(bytes) > 0);
+    hold("frames", VARIANTS, seeds, |bytes| fuzz::frames(bytes) > 0);
 }
 
 #[test]
@@ -171,5 +110,5 @@ fn journals() {
         ("other", b"{\"started\":{}}".to_vec(), false),
         ("empty", Vec::new(), false),
     ];
-    hold("journal", seeds, fuzz::journal);
+    hold("journal", VARIANTS, seeds, fuzz::journal);
 }

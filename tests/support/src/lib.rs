@@ -3,6 +3,7 @@
 //! * [`kits`]: a kit's WebAssembly, built when it is asked for.
 //! * [`binaries`]: the programs of this repository, built when they are asked for.
 //! * [`certificates`]: what the nodes of a cluster show each other.
+//! * [`corpus`]: what fuzzers begin from, given to what they attack.
 //! * [`needs`]: a real component that may be missing; its test is then skipped, and seen to be.
 //! * [`guard`]: a process that is gone, with all it started, when its guard is dropped or the test dies.
 //! * [`etcd`]: a real etcd cluster.
@@ -14,6 +15,7 @@
 pub mod binaries;
 mod cargo;
 pub mod certificates;
+pub mod corpus;
 pub mod etcd;
 pub mod guard;
 pub mod kits;

@@ -18,9 +18,7 @@ impl Node {
         if self.kits != kits {
             self.kits = kits;
             self.tell.ownership();
-            for h in self.indices() {
-                self.touch(h);
-            }
+            self.touch_all();
         }
     }
 

@@ -577,9 +577,7 @@ impl Node {
         if self.hindered != reasons {
             self.hindered = reasons;
             self.tell.ownership();
-            for h in self.indices() {
-                self.touch(h);
-            }
+            self.touch_all();
         }
     }
 

@@ -60,9 +60,7 @@ impl Node {
         }
         self.record(Record::Drained { drained: on });
         self.tell.ownership();
-        for h in self.indices() {
-            self.touch(h);
-        }
+        self.touch_all();
         if !on {
             return Ok(alloc::format!("{} may have hierarchies in service again", self.me));
         }

@@ -75,13 +75,7 @@ fn what_is_written_is_read_from_both_copies() {
     let commands = "write -P 1 0 1M; write -P 2 512k 64k; write -f -P 3 600k 512; discard 0 128k; write -z 256k 64k; \
                     write -z -u 320k 64k; write -P 9 1000k 100; flush; read -P 0 0 128k; read -P 0 256k 128k; \
                     read -P 2 512k 64k; read -P 3 600k 512; read -P 1 700k 64k; read -P 9 1000k 100";
-    let mut args: Vec<&str> = vec!["-f", "raw"];
-    for command in commands.split("; ") {
-        args.extend(["-c", command.trim()]);
-    }
-    args.push(&uri);
-    let output = run(&qemu_io, &args);
-    assert!(!output.contains("failed"), "{output}");
+    qemu_io_does(&qemu_io, &uri, &commands.split("; ").map(str::trim).collect::<Vec<_>>());
     pair.stop(A);
     pair.stop(B);
     pair.assert_same();
@@ -96,14 +90,19 @@ fn threads_do_the_same_where_io_uring_is_not_permitted() {
     let uri = pair.uri(A);
     let commands =
         ["write -P 1 0 4M", "discard 1M 1M", "write -f -P 5 2M 64k", "flush", "read -P 0 1M 1M", "read -P 5 2M 64k"];
-    let mut args = vec!["-f", "raw"];
-    args.extend(commands.iter().flat_map(|command| ["-c", command]));
-    args.push(&uri);
-    let output = run(&qemu_io, &args);
-    assert!(!output.contains("failed"), "{output}");
+    qemu_io_does(&qemu_io, &uri, &commands);
     pair.stop(A);
     pair.stop(B);
     pair.assert_same();
+}
+
+/// Carries out these commands of qemu-io's, all of which succeed.
+fn qemu_io_does(qemu_io: &std::path::Path, uri: &str, commands: &[&str]) {
+    let mut args = vec!["-f", "raw"];
+    args.extend(commands.iter().flat_map(|command| ["-c", command]));
+    args.push(uri);
+    let output = run(qemu_io, &args);
+    assert!(!output.contains("failed"), "{output}");
 }
 
 /// Writes with verification, over several connections at once.
