@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claim::Epoch;
 use crate::message::OwnershipSummary;
-use crate::names::{HierarchyName, NodeName};
+use crate::names::{HierarchyName, NodeName, VolumeName};
 use crate::time::Millis;
 
 /// Names a request to the arbiter, of this daemon. Never used twice.
@@ -44,6 +44,18 @@ pub enum ArbiterRequest {
         /// The new record: the claim of this node, released or offered.
         record: OwnershipSummary,
     },
+    /// In one step: if the record of the hierarchy has this version, note that this node's copy of a volume is outdated, or
+    /// that none is (VOLUME V3).
+    Mark {
+        /// Of which hierarchy.
+        hierarchy: HierarchyName,
+        /// The record's version as it was seen, with this node's own claim in it.
+        expected: u64,
+        /// Which volume.
+        volume: VolumeName,
+        /// Whose copy is outdated; none: nobody's.
+        outdated: Option<NodeName>,
+    },
 }
 
 /// What the arbiter says.
@@ -57,7 +69,7 @@ pub enum ArbiterAnswer {
         /// Everything there is.
         view: ArbiterView,
     },
-    /// To [`ArbiterRequest::Take`] and [`ArbiterRequest::Give`]: whether it was done, and what was seen after that.
+    /// To [`ArbiterRequest::Take`], [`ArbiterRequest::Give`] and [`ArbiterRequest::Mark`]: whether it was done, and what was seen after that.
     Done {
         /// It was.
         done: bool,
@@ -84,6 +96,8 @@ pub struct ArbiterEntry {
     pub version: u64,
     /// Who may act.
     pub permit: Option<Permit>,
+    /// Whose copy of a volume is outdated (VOLUME V3).
+    pub outdated: BTreeMap<VolumeName, NodeName>,
 }
 
 /// The right to act, as the arbiter shows it.

@@ -10,10 +10,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::{Claim, ClaimId};
-use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag, VolumeName};
 use crate::state::{Maintenance, Standing};
 use crate::status::{Alarm, ResourceView};
 use crate::time::{Millis, UnixMs};
+use crate::volume::{Marked, Question};
 
 /// A sign of life. Small, and complete in itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,26 @@ pub enum PeerMessage {
         asker: u64,
         /// Accepted, and what happens now; or why not.
         result: Result<String, String>,
+    },
+    /// The sender's copy of a volume is about to go on alone: the receiver's has to be marked outdated (VOLUME V3).
+    MarkOutdated {
+        /// Of which volume.
+        volume: VolumeName,
+        /// Comes back with the answer.
+        question: Question,
+        /// On which claim the sender's copy is the source.
+        claim: ClaimId,
+        /// From which generation it goes on, as its process says it.
+        generation: String,
+    },
+    /// What became of it.
+    Marked {
+        /// Of which volume.
+        volume: VolumeName,
+        /// Which question.
+        question: Question,
+        /// What.
+        outcome: Marked,
     },
     /// The sender's daemon stops (O9).
     Leave {

@@ -91,6 +91,8 @@ names! {
     PathName;
     /// A kit's.
     KitName;
+    /// A mirrored volume's; unique in the cluster.
+    VolumeName;
 }
 
 #[cfg(test)]

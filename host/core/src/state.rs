@@ -234,6 +234,9 @@ pub struct HierarchyState {
     /// This node's claim was made on the operator's word, and the arbiter has not been told yet (O12).
     #[serde(default)]
     pub forced: bool,
+    /// This node's claim was made on the operator's word: a copy of a volume may be promoted on it, too (VOLUME V4).
+    #[serde(default)]
+    pub word: bool,
     /// This node has promised the holder of this claim not to claim for so long (O12).
     #[serde(default)]
     pub promised: Option<(ClaimId, Millis)>,
@@ -272,6 +275,7 @@ impl HierarchyState {
             self.promised = None;
             self.claimed_for = None;
             self.forced = false;
+            self.word = false;
         }
         self.unknown = false;
         self.claim = claim;
@@ -335,6 +339,9 @@ pub enum Record {
         /// On the operator's word, and not known to the arbiter (O12).
         #[serde(default)]
         forced: bool,
+        /// On the operator's word.
+        #[serde(default)]
+        word: bool,
     },
     /// The arbiter has a record of it (O12).
     Arbitrated {
@@ -518,11 +525,12 @@ impl State {
                 self.hierarchy(hierarchy).maintenance = maintenance.clone();
             }
             Record::Drained { drained } => self.drained = *drained,
-            Record::Claimed { hierarchy, claim, cause, tried, failover, forced } => {
+            Record::Claimed { hierarchy, claim, cause, tried, failover, forced, word } => {
                 let state = self.hierarchy(hierarchy);
                 state.set_claim(Some(claim.clone()), Standing::default());
                 state.claimed_for = Some(*cause);
                 state.forced = *forced;
+                state.word = *word;
                 state.conflict = None;
                 state.intent = Intent::Serve(*cause);
                 state.settled = false;
@@ -736,6 +744,7 @@ mod tests {
             tried: BTreeSet::new(),
             failover: None,
             forced: false,
+            word: false,
         };
         let intent = Intent::Leave(Cause::StaleOwner, Then::Nothing);
         let learned = Record::Learned {

@@ -160,6 +160,7 @@ impl WholePath {
                 | Output::Arbiter(..)
                 | Output::Fence(..)
                 | Output::Knock(..)
+                | Output::Volume(..)
                 | Output::Guard(_) => {}
             }
         }

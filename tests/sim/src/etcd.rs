@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterRequest, ArbiterView, Permit};
 use mainstay_core::claim::Epoch;
 use mainstay_core::message::OwnershipSummary;
-use mainstay_core::names::{HierarchyName, NodeName};
+use mainstay_core::names::{HierarchyName, NodeName, VolumeName};
 use mainstay_core::time::{Millis, Monotonic};
 
 /// Names a lease; 0 is none.
@@ -32,6 +32,7 @@ struct Entry {
     record: Option<OwnershipSummary>,
     version: u64,
     permit: Option<Held>,
+    outdated: BTreeMap<VolumeName, NodeName>,
 }
 
 /// What is in the store: what a snapshot has.
@@ -87,6 +88,16 @@ impl Etcd {
                 }
                 ArbiterAnswer::Done { done, view: self.view(node) }
             }
+            ArbiterRequest::Mark { hierarchy, expected, volume, outdated } => {
+                let entry = self.store.entries.entry(hierarchy.clone()).or_default();
+                let done = entry.version == *expected;
+                match outdated {
+                    Some(whose) if done => drop(entry.outdated.insert(volume.clone(), whose.clone())),
+                    None if done => drop(entry.outdated.remove(volume)),
+                    Some(_) | None => {}
+                }
+                ArbiterAnswer::Done { done, view: self.view(node) }
+            }
             ArbiterRequest::Give { hierarchy, record } => {
                 let entry = self.store.entries.entry(hierarchy.clone()).or_default();
                 let done = entry.permit.as_ref().is_some_and(|permit| permit.node == *node);
@@ -135,6 +146,7 @@ impl Etcd {
         let entry = |entry: &Entry| ArbiterEntry {
             record: entry.record.clone(),
             version: entry.version,
+            outdated: entry.outdated.clone(),
             permit: entry.permit.as_ref().map(|held| Permit {
                 node: held.node.clone(),
                 epoch: held.epoch,

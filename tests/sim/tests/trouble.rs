@@ -397,6 +397,7 @@ fn claimed() -> Record {
         tried: BTreeSet::new(),
         failover: None,
         forced: false,
+        word: false,
     }
 }
 

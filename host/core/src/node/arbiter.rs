@@ -14,6 +14,7 @@ use alloc::string::{String, ToString};
 
 use super::Node;
 use super::io::Output;
+use super::ownership::Word;
 use super::timers::{HierarchyIndex, Timer};
 use crate::arbiter::{ArbiterAnswer, ArbiterEntry, ArbiterId, ArbiterRequest, ArbiterView, Permit};
 use crate::claim::{Claim, Relation};
@@ -59,10 +60,11 @@ pub(super) struct Arbiter {
 
 /// What a request was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
+pub(super) enum About {
     Renew,
     Take(HierarchyIndex),
     Give,
+    Mark,
 }
 
 /// A claim that is being made at the arbiter. It is kept until its outcome is known.
@@ -112,7 +114,7 @@ impl Node {
     }
 
     /// What the arbiter has shown of it.
-    fn seen(&self, h: HierarchyIndex) -> Option<&ArbiterEntry> {
+    pub(super) fn seen(&self, h: HierarchyIndex) -> Option<&ArbiterEntry> {
         self.arbiter.as_ref()?.view.hierarchies.get(self.name(h))
     }
 
@@ -128,7 +130,7 @@ impl Node {
 
     // Asking.
 
-    fn ask_arbiter(&mut self, about: About, request: ArbiterRequest) -> Option<ArbiterId> {
+    pub(super) fn ask_arbiter(&mut self, about: About, request: ArbiterRequest) -> Option<ArbiterId> {
         let now = self.now.monotonic;
         let arbiter = self.arbiter.as_mut()?;
         arbiter.next += 1;
@@ -182,8 +184,12 @@ impl Node {
         let now = self.now.monotonic;
         let Some(arbiter) = self.arbiter.as_mut() else { return };
         let Some((sent, about)) = arbiter.asked.remove(&id) else { return };
+        let mut marked = false;
         let view = match answer {
-            ArbiterAnswer::Failed(why) => return self.arbiter_failed(sent, about, why),
+            ArbiterAnswer::Failed(why) => {
+                self.mark_failed(id);
+                return self.arbiter_failed(sent, about, why);
+            }
             ArbiterAnswer::Renewed { lease, view } => {
                 // O13: it may count from when the arbiter had it, which was not before it was sent.
                 let sent = if planted::is(Bug::PermitFromAnswer) { self.now.monotonic } else { sent };
@@ -193,6 +199,7 @@ impl Node {
                 view
             }
             ArbiterAnswer::Done { done, view } => {
+                marked = done;
                 if let About::Take(h) = about {
                     if done {
                         self.took(h);
@@ -219,6 +226,7 @@ impl Node {
                 }
             }
         }
+        self.mark_answered(id, marked);
         self.touch_all();
     }
 
@@ -247,14 +255,14 @@ impl Node {
                     self.local_mut(h).taking = None;
                     let known = self.durable(h).claim.as_ref().map(|claim| &claim.id);
                     if known == claim.lineage.first() {
-                        self.claim_now(h, claim, cause, BTreeSet::new(), true);
+                        self.claim_now(h, claim, cause, BTreeSet::new(), Word::UntoldToArbiter);
                     }
                 } else if let Some(taking) = &mut self.local_mut(h).taking {
                     taking.id = None;
                 }
             }
             // The next look shows whether it was done.
-            About::Give => {}
+            About::Give | About::Mark => {}
         }
         self.touch_all();
     }
@@ -508,7 +516,7 @@ impl Node {
         let now = self.now.monotonic;
         let answers = self.arbiter.as_ref().is_some_and(|arbiter| arbiter.trouble.is_none() && arbiter.is_fresh(now));
         if !answers {
-            return self.claim_now(h, claim, cause, BTreeSet::new(), true);
+            return self.claim_now(h, claim, cause, BTreeSet::new(), Word::UntoldToArbiter);
         }
         // Whatever was being asked for: this is newer.
         let tried = BTreeSet::new();
@@ -555,7 +563,7 @@ impl Node {
 
     /// The arbiter has done what was asked: the claim is made.
     fn took(&mut self, h: HierarchyIndex) {
-        let Some(Taking { claim, cause, tried, .. }) = self.local_mut(h).taking.take() else { return };
+        let Some(Taking { claim, cause, tried, force, .. }) = self.local_mut(h).taking.take() else { return };
         if !self.durable(h).arbitrated {
             self.record(Record::Arbitrated { hierarchy: self.name(h).clone() });
         }
@@ -566,7 +574,7 @@ impl Node {
             }
             self.touch(h);
         } else if known == claim.lineage.first() {
-            self.claim_now(h, claim, cause, tried, false);
+            self.claim_now(h, claim, cause, tried, if force { Word::Said } else { Word::None });
         }
         // Otherwise a newer claim was heard of since, which was made by force: it is given back.
     }

@@ -414,6 +414,10 @@ impl Node {
                 self.outputs.push_back(Output::Send(self.recorded, from.clone(), answer));
             }
             PeerMessage::Answer { id, asker, result } => self.answered(peer, id, asker, result),
+            PeerMessage::MarkOutdated { volume, question, claim, generation } => {
+                self.peer_marks(peer, volume, question, claim, generation);
+            }
+            PeerMessage::Marked { volume, question, outcome } => self.peer_marked(peer, volume, question, outcome),
             // The last words of a daemon whose successor was heard already.
             PeerMessage::Leave { incarnation, .. } if incarnation < self.peers[peer].incarnation => {}
             PeerMessage::Leave { incarnation, hold, released } => {

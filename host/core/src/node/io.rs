@@ -12,10 +12,11 @@ use crate::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest, ArbiterView};
 use crate::claim::{ClaimId, Epoch};
 use crate::hierarchy::ResourceIndex;
 use crate::message::{Heartbeat, PeerMessage};
-use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag, VolumeName};
 use crate::state::{Cause, Record};
 use crate::status::Event;
 use crate::time::{Millis, Monotonic};
+use crate::volume::{FromVolume, ToVolume};
 
 /// What happens to a node. A closed set: nothing else can change what it decides.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub enum Input {
         /// Whether it is there.
         there: bool,
     },
+    /// The process of a volume says something.
+    Volume(VolumeName, FromVolume),
     /// An operator asks for something.
     Request(RequestId, Request),
     /// The daemon is about to stop; resources stay in service.
@@ -88,6 +91,8 @@ pub enum Output {
     /// The guardian fences this node at that time unless told a later one; none: there is nothing to guard (O13). Depends
     /// on no record, and is carried out before anything that comes after it.
     Guard(Option<Monotonic>),
+    /// Tell the process of a volume, once the record is durable. What it was told before about the right to write is void.
+    Volume(RecordNumber, VolumeName, ToVolume),
     /// End a call. Its outcome still comes, when everything it started is gone. One that still waits for its record is not
     /// begun any more: what it was for is over.
     CancelKit(CallId),

@@ -9,12 +9,13 @@ use super::arbiter::Taking;
 use super::io::{CallId, CheckReport, Finding};
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::ladder::Ladder;
-use crate::names::NodeName;
+use crate::names::{NodeName, VolumeName};
 use crate::plan::Goal;
 use crate::sequence::Sequence;
 use crate::state::Cause;
 use crate::status::{ResourceStatus, ResourceView};
 use crate::time::Monotonic;
+use crate::volume::{Silence, ToVolume};
 
 /// A hierarchy, while the daemon lives.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ pub(super) struct LocalHierarchy {
     pub(super) promised_until: Option<Monotonic>,
     /// A node of higher priority that could take it, and since when.
     pub(super) better: Option<(NodeName, Monotonic)>,
+    /// When the paths to the owner that it was taken over from fell silent: the first and the last of them, and how far
+    /// apart they may be.
+    pub(super) silence: Option<Silence>,
+    /// What the process of each volume was told last of its right to write.
+    pub(super) rights: BTreeMap<VolumeName, ToVolume>,
     pub(super) resources: Vec<LocalResource>,
 }
 
@@ -142,6 +148,8 @@ impl LocalHierarchy {
             promised_by: BTreeMap::new(),
             promised_until: None,
             better: None,
+            silence: None,
+            rights: BTreeMap::new(),
             resources,
         }
     }

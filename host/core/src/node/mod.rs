@@ -39,6 +39,7 @@ mod takeover;
 mod timers;
 mod upkeep;
 mod views;
+mod volumes;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -50,6 +51,7 @@ pub use io::{
 };
 pub use timers::{HierarchyIndex, Timer};
 
+use crate::arbiter::ArbiterId;
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::names::{HierarchyName, KitName, NodeName, Tag};
 use crate::plan::Presence;
@@ -141,6 +143,10 @@ pub struct Node {
     arbiter: Option<Arbiter>,
     /// Promises asked for.
     promises_asked: BTreeMap<u64, promises::Asked>,
+    /// The hierarchies with mirrored volumes, as far as this node may own them.
+    with_volumes: Vec<HierarchyIndex>,
+    /// Marks asked of the arbiter.
+    marks_asked: BTreeMap<ArbiterId, volumes::Marking>,
     /// What was asked of which peer.
     asks: BTreeMap<u64, (RequestId, NodeName)>,
     timers: Timers,
@@ -192,6 +198,12 @@ impl Node {
             .zip(&hierarchies)
             .map(|(index, local)| (local.hierarchy.name.clone(), index))
             .collect();
+        let with_volumes = (0..)
+            .map(HierarchyIndex)
+            .zip(&hierarchies)
+            .filter(|(_, local)| local.member && !local.hierarchy.spec.volumes.is_empty())
+            .map(|(index, _)| index)
+            .collect();
         let mut by_tag = BTreeMap::new();
         for (index, local) in (0..).map(HierarchyIndex).zip(&hierarchies) {
             by_tag.extend(
@@ -228,6 +240,8 @@ impl Node {
             alarms: Alarms::default(),
             arbiter,
             promises_asked: BTreeMap::new(),
+            with_volumes,
+            marks_asked: BTreeMap::new(),
             asks: BTreeMap::new(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -379,6 +393,7 @@ impl Node {
             Input::ArbiterChanged(view) => self.arbiter_changed(&view),
             Input::FenceEnded(id, result) => self.fence_ended(id, result),
             Input::Guardian { there } => self.guardian(there),
+            Input::Volume(name, said) => self.volume_says(name, said),
             Input::Request(id, request) => self.request(id, request),
             Input::Stop => self.stop(),
         }
@@ -540,6 +555,7 @@ impl Node {
                 self.refresh_alarms(Scope::Hierarchy(h));
             }
         }
+        self.tell_rights();
         self.gossip();
     }
 

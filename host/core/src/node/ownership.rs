@@ -16,6 +16,17 @@ use crate::planted::{self, Bug};
 use crate::state::{Cause, Intent, OperationKind, Record, Standing, StandingKind, Then};
 use crate::status::{EventSeverity, What};
 
+/// Whether a claim is made on the operator's word (O10, O12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// No.
+    None,
+    /// Yes.
+    Said,
+    /// Yes, and there is an arbiter that does not know of it.
+    UntoldToArbiter,
+}
+
 impl Node {
     /// Lets what is known of a hierarchy lead to what it leads to. Called whenever something has happened to it.
     pub(super) fn act(&mut self, h: HierarchyIndex) {
@@ -165,7 +176,7 @@ impl Node {
         if self.by_arbiter(h) {
             self.begin_take(h, claim, cause, tried);
         } else {
-            self.claim_now(h, claim, cause, tried, false);
+            self.claim_now(h, claim, cause, tried, Word::None);
         }
     }
 
@@ -175,7 +186,7 @@ impl Node {
         if self.by_arbiter(h) {
             self.take_by_word(h, claim, cause);
         } else {
-            self.claim_now(h, claim, cause, BTreeSet::new(), false);
+            self.claim_now(h, claim, cause, BTreeSet::new(), Word::Said);
         }
     }
 
@@ -185,11 +196,13 @@ impl Node {
         claim: Claim,
         cause: Cause,
         tried: BTreeSet<NodeName>,
-        forced: bool,
+        word: Word,
     ) {
         let id = claim.id.clone();
         let failover = (cause == Cause::Failover).then_some(self.now.unix);
-        self.record(Record::Claimed { hierarchy: self.name(h).clone(), claim, cause, tried, failover, forced });
+        let (forced, word) = (word == Word::UntoldToArbiter, word != Word::None);
+        let hierarchy = self.name(h).clone();
+        self.record(Record::Claimed { hierarchy, claim, cause, tried, failover, forced, word });
         self.event_of(EventSeverity::Info, h, None, What::Claimed { claim: id, cause });
         let now = self.now.monotonic;
         let local = self.local_mut(h);

@@ -13,6 +13,7 @@ use crate::names::{HierarchyName, NodeName};
 use crate::spec::PathSpec;
 use crate::status::{PathState, Reach};
 use crate::time::{Millis, Monotonic, Now, UnixMs};
+use crate::volume::Silence;
 
 /// A message shows for so long that a node is there: it sends one every REFRESH, and one may be late.
 const MESSAGE_COUNTS: Millis = Millis(2 * REFRESH.0);
@@ -263,6 +264,15 @@ impl Peer {
         let Some(heard) = heard.filter(|heard| heard.len() >= 2) else { return false };
         let (Some(first), Some(last)) = (heard.iter().min(), heard.iter().max()) else { return false };
         last.since(*first) <= dead_time
+    }
+
+    /// When its paths fell silent, if each was ever heard.
+    pub(super) fn silence(&self, paths: &Paths, now: Now) -> Option<Silence> {
+        let within = paths.iter().map(|(_, path)| path.dead_time()).max()?;
+        let heard: Option<Vec<Monotonic>> = self.links.iter().map(|link| link.heard_at).collect();
+        let wall = |at: Monotonic| UnixMs(now.unix.0.saturating_sub(now.monotonic.since(at).0));
+        let heard = heard?;
+        Some(Silence { first: wall(*heard.iter().min()?), last: wall(*heard.iter().max()?), within })
     }
 
     /// Whether this daemon has ever heard it.

@@ -41,7 +41,11 @@ impl Node {
         let Some(owner) = self.silent_owner(h) else { return };
         if self.takes_over_by_paths(h, owner) && self.stands_in_the_way(h, owner).is_none() {
             match self.fenced(owner) {
-                Ok(()) => self.claim(h, Cause::Failover, BTreeSet::new()),
+                Ok(()) => {
+                    let silence = self.peers[owner].silence(&self.paths, self.now);
+                    self.local_mut(h).silence = silence;
+                    self.claim(h, Cause::Failover, BTreeSet::new());
+                }
                 Err(_) => self.fence(owner),
             }
         }

@@ -207,6 +207,7 @@ kit = "null"
             tried: BTreeSet::new(),
             failover: None,
             forced: false,
+            word: false,
         };
         let arbitrated = Record::Arbitrated { hierarchy: "h".into() };
         let restored = tags.into_iter().flat_map(|tag| {

@@ -124,7 +124,7 @@ impl Stage {
                 failovers: newest.failovers.clone(),
             };
             let permit = owner.map(|node| Permit { node, epoch, ours: false });
-            let entry = ArbiterEntry { record: Some(record), version: 1, permit };
+            let entry = ArbiterEntry { record: Some(record), version: 1, permit, ..ArbiterEntry::default() };
             self.records.insert(hierarchy.name.clone(), entry);
         }
     }
@@ -223,7 +223,8 @@ impl Stage {
     fn carry_out(&mut self, name: &NodeName) {
         while let Some(output) = self.nodes.get_mut(name).and_then(Node::poll_output) {
             match output {
-                Output::Persist(..) | Output::Reply(..) | Output::CancelKit(_) => {}
+                // What a volume's process makes of it is not rehearsed.
+                Output::Persist(..) | Output::Reply(..) | Output::CancelKit(_) | Output::Volume(..) => {}
                 Output::Heartbeat(heartbeat) => {
                     if !self.broken_paths.contains(&heartbeat.path) && self.nodes.contains_key(&heartbeat.to) {
                         self.queue.push_back((heartbeat.to.clone(), OnItsWay::Heartbeat(heartbeat)));
@@ -343,6 +344,7 @@ impl Stage {
                 }
                 ArbiterAnswer::Done { done, view: self.view(name) }
             }
+            ArbiterRequest::Mark { .. } => ArbiterAnswer::Done { done: false, view: self.view(name) },
         };
         self.queue.push_back((name.clone(), OnItsWay::Input(Input::Arbiter(id, answer))));
     }

@@ -20,6 +20,7 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
     depends_on(spec, index, diagnostics);
     params_on(spec, index, diagnostics);
     super::silence::together(spec, index, diagnostics);
+    super::volume::together(spec, index, diagnostics);
     if spec.secrets.is_none() {
         for (secret, at) in &index.secrets_wanted {
             diagnostics.error(
@@ -108,7 +109,7 @@ fn addresses(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
 }
 
 /// The port of `host:port` or `[v6]:port`.
-fn port_of(text: &str) -> Option<u16> {
+pub(super) fn port_of(text: &str) -> Option<u16> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(address.port());
     }

@@ -8,8 +8,10 @@ mod check;
 mod read;
 mod silence;
 mod table;
+mod volume;
 
 pub(crate) use silence::remove_budget;
+pub use volume::{MirrorMode, VolumeSpec};
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::diagnostic::{Diagnostics, Offset};
-use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag};
+use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag, VolumeName};
 use crate::time::Millis;
 
 /// A whole config. The same on every node: its hash is compared when nodes meet.
@@ -197,6 +199,9 @@ pub struct HierarchySpec {
     pub failovers_max: u32,
     /// See [`Self::failovers_max`].
     pub failovers_window: Millis,
+    /// Mirrored volumes that move with it (VOLUME).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<VolumeName, VolumeSpec>,
     /// By tag.
     pub resources: BTreeMap<Tag, ResourceSpec>,
 }
@@ -359,6 +364,9 @@ impl Spec {
         for (name, mut hierarchy) in core::mem::take(&mut top.hierarchies) {
             for (tag, resource) in core::mem::take(&mut hierarchy.resources) {
                 parts.insert(alloc::format!("[hierarchy.{name}.resource.{tag}]"), fingerprint(&resource));
+            }
+            for (volume, spec) in core::mem::take(&mut hierarchy.volumes) {
+                parts.insert(alloc::format!("[hierarchy.{name}.volume.{volume}]"), fingerprint(&spec));
             }
             parts.insert(alloc::format!("[hierarchy.{name}]"), fingerprint(&hierarchy));
         }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::table::{Entry, Lengths, Range, Table, object};
 use super::{
     CommandGrant, FailoverMode, Grants, HierarchySpec, NetGrant, NodeSpec, PathSpec, Places, Recovery, ResourceSpec,
-    Spec, Switchback, Timeouts, check, silence,
+    Spec, Switchback, Timeouts, check, silence, volume,
 };
 use crate::diagnostic::{Diagnostics, Offset};
 use crate::names::{self, HierarchyName, KitName, NodeName, PathName, Tag};
@@ -59,6 +59,9 @@ pub(super) struct Index {
     /// Where `failover` is said, or the hierarchy begins.
     pub(super) failover: BTreeMap<HierarchyName, Offset>,
     pub(super) arbiter: Offset,
+    /// Where `switchback` is said.
+    pub(super) switchback: BTreeMap<HierarchyName, Offset>,
+    pub(super) volumes: Vec<volume::Place>,
     pub(super) fences: BTreeMap<NodeName, Offset>,
 }
 
@@ -155,7 +158,7 @@ fn top(table: Table<'_, '_>, index: &mut Index) -> Spec {
 }
 
 /// A table of tables, `[KEY.NAME]`, each read by `read`.
-fn named<'a, 'd, K: Ord, V>(
+pub(super) fn named<'a, 'd, K: Ord, V>(
     table: &Table<'a, 'd>,
     key: &'static str,
     what: &str,
@@ -174,7 +177,7 @@ fn named<'a, 'd, K: Ord, V>(
     out
 }
 
-fn name_problem(table: &Table<'_, '_>, name: &str, at: Offset, what: impl Display) {
+pub(super) fn name_problem(table: &Table<'_, '_>, name: &str, at: Offset, what: impl Display) {
     if let Some(problem) = names::problem(name) {
         table.error(at, format!("{what}: this is no name"), problem.to_owned());
     }
@@ -209,7 +212,12 @@ fn node(table: Table<'_, '_>, name: &NodeName, index: &mut Index) -> NodeSpec {
     node
 }
 
-fn text_of<'a>(table: &Table<'a, '_>, key: &str, entry: &'a Entry<'a>, wanted: &str) -> Option<(&'a str, Offset)> {
+pub(super) fn text_of<'a>(
+    table: &Table<'a, '_>,
+    key: &str,
+    entry: &'a Entry<'a>,
+    wanted: &str,
+) -> Option<(&'a str, Offset)> {
     let text = entry.get_ref().as_str();
     if text.is_none() {
         let message = format!("`{key}` in {} is of type {}", table.name, entry.get_ref().type_str());
@@ -238,7 +246,7 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
             ("arbiter", FailoverMode::Arbiter),
         ],
     );
-    let (switchback, _) =
+    let (switchback, switchback_at) =
         choice(&table, "switchback", &[("intelligent", Switchback::Intelligent), ("automatic", Switchback::Automatic)]);
     let switchback_delay = table.length("switchback-delay", Millis::from_mins(1), &WINDOWS);
     let accept_split_brain = table.flag("accept-split-brain");
@@ -252,6 +260,7 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
         );
     }
     index.failover.insert(name.clone(), failover_at.unwrap_or(at));
+    index.switchback.insert(name.clone(), switchback_at.unwrap_or(at));
     let block_failover = table.flag("block-failover");
     let (failovers_max, failovers_window) =
         match table.table("failover-limit", format!("[hierarchy.{name}.failover-limit]")) {
@@ -263,6 +272,7 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
             }
             None => (FAILOVERS_MAX, FAILOVERS_WINDOW),
         };
+    let volumes = volume::volumes(&table, name, index);
     let mut resources = BTreeMap::new();
     if let Some(outer) = table.table("resource", format!("[hierarchy.{name}.resource]")) {
         for (tag, at, entry) in outer.entries() {
@@ -295,6 +305,7 @@ fn hierarchy(table: Table<'_, '_>, name: &HierarchyName, at: Offset, index: &mut
         block_failover,
         failovers_max,
         failovers_window,
+        volumes,
         resources,
     }
 }
@@ -304,7 +315,11 @@ const FAILOVERS_MAX: u32 = 2;
 const FAILOVERS_WINDOW: Millis = Millis::from_mins(60);
 
 /// One of a few words, and where it stands; the default if there is none.
-fn choice<T: Copy + Default>(table: &Table<'_, '_>, key: &'static str, words: &[(&str, T)]) -> (T, Option<Offset>) {
+pub(super) fn choice<T: Copy + Default>(
+    table: &Table<'_, '_>,
+    key: &'static str,
+    words: &[(&str, T)],
+) -> (T, Option<Offset>) {
     let Some((text, at)) = table.text(key, table.get(key)) else { return (T::default(), None) };
     let Some((_, chosen)) = words.iter().find(|(word, _)| *word == text) else {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();

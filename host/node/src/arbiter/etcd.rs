@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterRequest, ArbiterView, Permit};
 use mainstay_core::message::OwnershipSummary;
-use mainstay_core::names::{HierarchyName, NodeName};
+use mainstay_core::names::{HierarchyName, NodeName, VolumeName};
 use mainstay_core::time::Millis;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -66,6 +66,9 @@ impl Etcd {
                 self.take(&hierarchy, expected, &record, force, until).await
             }
             ArbiterRequest::Give { hierarchy, record } => self.give(&hierarchy, &record, until).await,
+            ArbiterRequest::Mark { hierarchy, expected, volume, outdated } => {
+                self.mark(&hierarchy, expected, &volume, outdated.as_ref(), until).await
+            }
         };
         answered.unwrap_or_else(|error| Answer { revision: 0, answer: ArbiterAnswer::Failed(error.to_string()) })
     }
@@ -176,6 +179,31 @@ impl Etcd {
         let done =
             done || (look.get(&record_key).is_some_and(|kv| kv.value == record) && look.get(&permit_key).is_none());
         let view = self.view(&look, Some(lease));
+        Ok(Answer { revision: look.revision, answer: ArbiterAnswer::Done { done, view } })
+    }
+
+    async fn mark(
+        &self,
+        hierarchy: &HierarchyName,
+        expected: u64,
+        volume: &VolumeName,
+        outdated: Option<&NodeName>,
+        until: Instant,
+    ) -> Result<Answer, AskError> {
+        let (record_key, permit_key) = (self.keys.record(hierarchy), self.keys.permit(hierarchy));
+        let key = self.keys.outdated(hierarchy, volume);
+        let look = self.look_at(self.keys.of(hierarchy), until).await?;
+        let (look, done) = if u64::try_from(look.mod_revision(&record_key)) == Ok(expected) {
+            let change = match outdated {
+                Some(node) => put(&key, node.as_str().as_bytes(), 0),
+                None => RequestOp { delete: Some(DeleteRangeRequest { key }), ..RequestOp::default() },
+            };
+            self.change(&look, &record_key, &permit_key, vec![change], until).await?
+        } else {
+            (self.look_at(self.keys.all(), until).await?, false)
+        };
+        let lease = *self.lease.lock().await;
+        let view = self.view(&look, lease);
         Ok(Answer { revision: look.revision, answer: ArbiterAnswer::Done { done, view } })
     }
 

@@ -3,16 +3,18 @@
 //! ```text
 //! /mainstay/CLUSTER/HIERARCHY/record    the newest claim and how it stands, JSON, without a lease
 //! /mainstay/CLUSTER/HIERARCHY/permit    who may act, JSON, under the lease of that node
+//! /mainstay/CLUSTER/HIERARCHY/outdated/VOLUME   whose copy of a volume is outdated, without a lease
 //! ```
 
 use mainstay_core::arbiter::{ArbiterEntry, ArbiterView, Permit};
 use mainstay_core::message::OwnershipSummary;
-use mainstay_core::names::{HierarchyName, NodeName, problem};
+use mainstay_core::names::{HierarchyName, NodeName, VolumeName, problem};
 
 use super::wire::{KeyValue, RangeRequest, RangeResponse};
 
 const RECORD: &str = "record";
 const PERMIT: &str = "permit";
+const OUTDATED: &str = "outdated/";
 
 /// The keys of one cluster.
 #[derive(Clone, Debug)]
@@ -31,6 +33,10 @@ impl Keys {
 
     pub(super) fn permit(&self, hierarchy: &HierarchyName) -> Vec<u8> {
         format!("{}{hierarchy}/{PERMIT}", self.prefix).into_bytes()
+    }
+
+    pub(super) fn outdated(&self, hierarchy: &HierarchyName, volume: &VolumeName) -> Vec<u8> {
+        format!("{}{hierarchy}/{OUTDATED}{volume}", self.prefix).into_bytes()
     }
 
     pub(super) fn from(&self) -> Vec<u8> {
@@ -124,7 +130,14 @@ impl Look {
                     entry.permit = permit(kv).map(|permit| Permit { ours: ours && permit.node == *me, ..permit });
                     entry.permit.is_some()
                 }
-                _ => true,
+                _ => match what.strip_prefix(OUTDATED) {
+                    Some(volume) => {
+                        let node = std::str::from_utf8(&kv.value).ok().filter(|node| problem(node).is_none());
+                        entry.outdated.extend(node.map(|node| (VolumeName::new(volume), NodeName::new(node))));
+                        node.is_some()
+                    }
+                    None => true,
+                },
             };
             if !read {
                 unreadable.push(String::from_utf8_lossy(&kv.key).into_owned());

@@ -98,6 +98,7 @@ impl Checks {
             | Output::Fence(..)
             | Output::Knock(..)
             | Output::Guard(_)
+            | Output::Volume(..)
             | Output::CancelKit(_) => {}
         }
     }

@@ -49,6 +49,7 @@ impl World {
                 | Output::Fence(after, ..)
                 | Output::CallKit(after, _)
                 | Output::Report(after, _)
+                | Output::Volume(after, ..)
                 | Output::Reply(after, ..) => (after, output),
             };
             // Each by its own number: a wrong one would not show behind others that wait.
@@ -93,6 +94,7 @@ impl World {
             }
             Output::Arbiter(_, id, request) => self.ask_arbiter(name, id, request),
             Output::Fence(_, id, node) => self.fence(name, id, node),
+            Output::Volume(..) => {}
             Output::Persist(..)
             | Output::Heartbeat(_)
             | Output::CancelKit(_)

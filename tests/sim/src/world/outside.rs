@@ -91,6 +91,8 @@ impl World {
             (ArbiterRequest::Take { .. }, _) => "arbiter: take refused",
             (ArbiterRequest::Give { .. }, ArbiterAnswer::Done { done: true, .. }) => "arbiter: given",
             (ArbiterRequest::Give { .. }, _) => "arbiter: give refused",
+            (ArbiterRequest::Mark { .. }, ArbiterAnswer::Done { done: true, .. }) => "arbiter: marked",
+            (ArbiterRequest::Mark { .. }, _) => "arbiter: mark refused",
         };
         self.coverage.count(kind);
         if !self.machines[&node].asked.contains(&id) {
