@@ -1,7 +1,7 @@
 //! The two files of a copy as the core wants them: the label at the end of the backing, and the intent log.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ use crate::disk::{OpenError, Volume};
 
 /// The longest log there is, in bytes: that of the largest volume, one sector of 512 bytes for 3840 regions, and room.
 const LOG_BYTES_MAX: u64 = VOLUME_BYTES_MAX / REGION_BYTES / 3840 * 512 + (1 << 20);
+
+/// What is looked at to see whether there is anything, in bytes.
+const BEGINNING_BYTES: u64 = 1 << 20;
 
 /// Why the files of a copy cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,14 @@ pub enum FilesError {
         path: PathBuf,
         /// Of which volume.
         found: VolumeId,
+    },
+    /// What is there would be lost.
+    #[error(
+        "{path} is not empty, and what is in it would be replaced by what the other copy has; if nothing in it is needed: --overwrite"
+    )]
+    NotEmpty {
+        /// Which file.
+        path: PathBuf,
     },
     /// See there.
     #[error(transparent)]
@@ -109,6 +120,30 @@ fn label_offset(backing: &Path, bytes: u64) -> Result<u64, FilesError> {
         .checked_sub(LABEL_BYTES as u64)
         .filter(|offset| *offset >= REGION_BYTES)
         .ok_or_else(|| FilesError::Small { path: backing.to_owned(), bytes })
+}
+
+/// Whether there is a copy: a label, even if it is damaged.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn is_made(backing: &Path) -> Result<bool, FilesError> {
+    let failed = |source| FilesError::Io { path: backing.to_owned(), action: "read", source };
+    let mut file = fs::File::open(backing).map_err(failed)?;
+    let label_offset = label_offset(backing, file.seek(SeekFrom::End(0)).map_err(failed)?)?;
+    let mut label = vec![0; LABEL_BYTES];
+    file.read_exact_at(&mut label, label_offset).map_err(failed)?;
+    Ok(!matches!(Label::decode(&label), Err(LabelError::None)))
+}
+
+/// Whether the beginning, where file systems and partition tables are, is nothing but zeroes.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_empty(backing: &Path) -> Result<bool, FilesError> {
+    let failed = |source| FilesError::Io { path: backing.to_owned(), action: "read", source };
+    let mut beginning = Vec::new();
+    fs::File::open(backing).and_then(|file| file.take(BEGINNING_BYTES).read_to_end(&mut beginning)).map_err(failed)?;
+    Ok(beginning.iter().all(|byte| *byte == 0))
 }
 
 /// Makes a backing and a file for the log into a copy of a new volume. With `first`, what is on the backing is the

@@ -2,20 +2,20 @@
 
 use mainstay_volume_core::status::{CopyState, LinkState, Progress, Promotion, Role, Status};
 use mainstay_volume_core::types::{Epoch, Generation};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything at once.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct StatusView {
     /// Its name.
     pub name: String,
     /// `source` or `target`.
-    pub role: &'static str,
+    pub role: String,
     /// What the copy is worth (V4).
     pub copy: String,
     /// Since when it is last known good, ms since 1970.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_since_ms: Option<u64>,
     /// How it stands with the peer.
     pub link: LinkView,
@@ -30,13 +30,13 @@ pub struct StatusView {
     /// Goes on without the peer (V3).
     pub alone: bool,
     /// Why it serves nothing though it is the source.
-    pub waits: Option<&'static str>,
+    pub waits: Option<String>,
     /// Regions that the peer's copy may have otherwise.
     pub dirty_regions: u32,
     /// Of those, the ones that are only hot.
     pub hot_regions: u32,
     /// A verify that runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyView>,
     /// Requests under way.
     pub requests: usize,
@@ -49,7 +49,7 @@ pub struct StatusView {
 }
 
 /// What the server knows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ServerView {
     /// Who carries out disk operations.
@@ -63,14 +63,14 @@ pub struct ServerView {
     /// Memory for data on its way, in bytes.
     pub buffers_bytes: usize,
     /// How the link is secured.
-    pub link: &'static str,
+    pub link: String,
     /// What is wrong with the backing, if anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backing_failure: Option<String>,
 }
 
 /// See [`LinkState`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the core's has it")]
 pub enum LinkView {
@@ -90,7 +90,7 @@ pub enum LinkView {
 }
 
 /// See [`Promotion`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the core's has it")]
 pub enum PromotionView {
@@ -104,7 +104,7 @@ pub enum PromotionView {
 }
 
 /// A verify that runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct VerifyView {
     /// Regions compared.
@@ -121,8 +121,8 @@ pub fn status(name: &str, status: &Status, server: ServerView) -> StatusView {
     StatusView {
         name: name.to_owned(),
         role: match status.role {
-            Role::Source => "source",
-            Role::Target => "target",
+            Role::Source => "source".to_owned(),
+            Role::Target => "target".to_owned(),
         },
         copy: status.copy.to_string(),
         copy_since_ms: match status.copy {
@@ -152,7 +152,7 @@ pub fn status(name: &str, status: &Status, server: ServerView) -> StatusView {
         epoch: status.epoch,
         generation: status.generation,
         alone: status.alone,
-        waits: status.waits,
+        waits: status.waits.map(ToOwned::to_owned),
         dirty_regions: status.dirty_regions,
         hot_regions: status.hot_regions,
         verify: status.verify.map(|(Progress { done, of }, different_regions)| VerifyView {

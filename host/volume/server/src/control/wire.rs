@@ -103,7 +103,7 @@ pub enum Outcome {
 }
 
 /// A line of the process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", untagged)]
 pub enum Said {
     /// An answer.
@@ -127,7 +127,7 @@ pub enum Said {
 }
 
 /// A question for the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Question {
     /// Its number.
@@ -135,15 +135,15 @@ pub struct Question {
     /// This copy's claim.
     pub epoch: Epoch,
     /// For the peer: the generation this copy goes on from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
     /// For the arbiter: whether the peer's copy is outdated.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outdated: Option<bool>,
 }
 
 /// An answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
     /// It is done, or known.

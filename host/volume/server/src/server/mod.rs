@@ -552,7 +552,7 @@ impl Server {
             block_bytes: files.block_bytes,
             clients: self.clients.count(),
             buffers_bytes: self.pool.used_bytes(),
-            link: self.link_secured,
+            link: self.link_secured.to_owned(),
             backing_failure: self.backing_failure.clone(),
         }
     }
