@@ -12,7 +12,7 @@ pub const CONTRACT: &str = "^0.1.0";
 pub const SECTION: &str = "mainstay:kit-manifest";
 
 /// The contract's interfaces a kit may need.
-const INTERFACES: [&str; 7] = ["log", "clock", "random", "command", "net", "store", "secret"];
+const INTERFACES: [&str; 9] = ["log", "clock", "random", "command", "net", "store", "secret", "volume", "mount"];
 
 /// What is added to the needs of a kit whose panics are logged.
 #[doc(hidden)]
@@ -94,7 +94,7 @@ pub const fn manifest(parts: &Parts<'_>) -> Json {
         let (interface, reason) = need(parts, index);
         assert!(
             known(interface),
-            "a need is an interface of the contract: log, clock, random, command, net, store, secret"
+            "a need is an interface of the contract: log, clock, random, command, net, store, secret, volume, mount"
         );
         assert!(!reason.is_empty(), "every need has a reason: an operator decides by it");
         assert!(first(parts, index), "an interface is needed once, or optional");

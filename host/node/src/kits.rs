@@ -238,6 +238,12 @@ pub fn grants(grants: &Grants) -> runtime::Grants {
             .collect(),
         net: grants.net.iter().map(|grant| runtime::NetGrant { host: grant.host.clone(), port: grant.port }).collect(),
         secret: grants.secret.clone(),
+        volume: grants.volume.clone(),
+        mount: grants
+            .mount
+            .iter()
+            .map(|grant| runtime::MountGrant { point: grant.point.clone(), device: grant.device.clone() })
+            .collect(),
     }
 }
 

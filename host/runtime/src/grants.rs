@@ -2,7 +2,7 @@
 //!
 //! Every capability asks [`Grants`] before it does anything; every answer, yes or no, is written to the
 //! tracing target [`AUDIT`], or counted there when one resource asks too often. Grants belong to a resource, not to a kit, and are narrow: this program, this
-//! host and port, this secret. log, clock, random and store need none.
+//! host and port, this secret, this volume, this mount point. log, clock, random and store need none.
 //! Whether a kit's needs are granted at all is asked in `check.rs`, at config check and again on apply.
 
 pub(crate) mod check;
@@ -31,6 +31,8 @@ const AUDIT_LINES_PER_S_MAX: u32 = 20;
 pub const SECRET_NAME_BYTES_MAX: usize = 64;
 /// How much of a name that a kit sends is repeated in the audit and in an answer, in bytes: more than a path has.
 const REPEATED_BYTES_MAX: usize = 500;
+/// The longest path that the kernel takes, in bytes, without the slash that it begins with.
+const PATH_BYTES_MAX: usize = 4094;
 /// The longest host name there is in DNS, in bytes.
 const HOST_BYTES_MAX: usize = 253;
 
@@ -44,6 +46,10 @@ pub struct Grants {
     pub net: Vec<NetGrant>,
     /// Secrets it may read, by name.
     pub secret: Vec<String>,
+    /// Mirrored volumes it may use, by name.
+    pub volume: Vec<String>,
+    /// Where it may mount file systems.
+    pub mount: Vec<MountGrant>,
 }
 
 /// One program, run as one user.
@@ -88,6 +94,104 @@ impl fmt::Display for CommandGrant {
         match &self.user {
             Some(user) => write!(f, " as {user}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// One mount point, and what may be mounted there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "MountGrantText", into = "MountGrantText")]
+pub struct MountGrant {
+    /// The absolute path, exactly as the kit has to ask for it.
+    pub point: String,
+    /// A block device, exactly as the kit has to ask for it; none: the volumes that are granted.
+    pub device: Option<String>,
+}
+
+/// How it is written: a path, or a table when it is for a device.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum MountGrantText {
+    Point(String),
+    Table { point: String, device: String },
+}
+
+impl From<MountGrantText> for MountGrant {
+    fn from(text: MountGrantText) -> Self {
+        match text {
+            MountGrantText::Point(point) => Self { point, device: None },
+            MountGrantText::Table { point, device } => Self { point, device: Some(device) },
+        }
+    }
+}
+
+impl From<MountGrant> for MountGrantText {
+    fn from(grant: MountGrant) -> Self {
+        match grant.device {
+            None => Self::Point(grant.point),
+            Some(device) => Self::Table { point: grant.point, device },
+        }
+    }
+}
+
+impl fmt::Display for MountGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.point)?;
+        match &self.device {
+            Some(device) => write!(f, " of {device}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl MountGrant {
+    /// What is wrong with it, if anything. Whether folder and device are there is another question.
+    fn problem(&self) -> Option<&'static str> {
+        mount_point_problem(&self.point).or_else(|| self.device.as_deref().and_then(device_problem))
+    }
+}
+
+/// What is wrong with a mount point as text.
+fn mount_point_problem(point: &str) -> Option<&'static str> {
+    let Some(inner) = point.strip_prefix('/') else { return Some("a mount point is an absolute path") };
+    if inner.is_empty() {
+        return Some("nothing is mounted over the root of all files");
+    }
+    plain_path_problem(inner)
+}
+
+/// What is wrong with the path of a device as text.
+fn device_problem(device: &str) -> Option<&'static str> {
+    match device.strip_prefix("/dev/") {
+        Some(inner) if !inner.is_empty() => plain_path_problem(inner),
+        Some(_) | None => Some("a block device is named by its path in /dev"),
+    }
+}
+
+fn plain_path_problem(inner: &str) -> Option<&'static str> {
+    if inner.len() > PATH_BYTES_MAX {
+        return Some("no path is that long");
+    }
+    if inner.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Some("it is written without `.`, `..` and needless slashes");
+    }
+    inner.chars().any(char::is_control).then_some("there is a control character in it")
+}
+
+/// What a kit wants to mount, or has mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum MountSource {
+    /// A volume, by name.
+    Volume(String),
+    /// A device, by path.
+    Device(String),
+}
+
+impl fmt::Display for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Volume(name) => write!(f, "the volume {}", clip(name)),
+            Self::Device(path) => f.write_str(&clip(path)),
         }
     }
 }
@@ -276,6 +380,8 @@ impl Grants {
             "command" => !self.command.is_empty(),
             "net" => !self.net.is_empty(),
             "secret" => !self.secret.is_empty(),
+            "volume" => !self.volume.is_empty(),
+            "mount" => !self.mount.is_empty(),
             _ => true,
         }
     }
@@ -326,6 +432,57 @@ impl Grants {
             return Ok(());
         }
         Err(NotGranted(format!("the secret {name} is not granted to {}; granted: {}", asker.tag, list(&self.secret))))
+    }
+
+    /// May it use the volume called `name`? `doing` says what for.
+    pub(crate) fn volume(&self, asker: &Asker, doing: &str, name: &str) -> Result<(), NotGranted> {
+        let granted = self.volume.iter().any(|grant| grant == name);
+        let name = clip(name);
+        asker.audit("volume", &format_args!("{doing} {name}"), granted);
+        if granted {
+            return Ok(());
+        }
+        Err(NotGranted(format!("the volume {name} is not granted to {}; granted: {}", asker.tag, list(&self.volume))))
+    }
+
+    /// May it look at this mount point? What may be mounted there.
+    pub(crate) fn mount_point(&self, asker: &Asker, doing: &str, point: &str) -> Result<Vec<MountSource>, NotGranted> {
+        let of_point = self.mount.iter().filter(|grant| grant.point == point);
+        let sources = of_point.clone().flat_map(|grant| self.sources(grant)).collect();
+        let granted = of_point.count() > 0;
+        asker.audit("mount", &format_args!("{doing} {}", clip(point)), granted);
+        if granted { Ok(sources) } else { Err(self.no_mount(asker, &clip(point))) }
+    }
+
+    /// May it do that with what lies on `source`, at `point` if it is about one?
+    pub(crate) fn mount_source(
+        &self,
+        asker: &Asker,
+        doing: &str,
+        source: &MountSource,
+        point: Option<&str>,
+    ) -> Result<(), NotGranted> {
+        let at_point = |grant: &&MountGrant| point.is_none_or(|point| grant.point == point);
+        let granted = self.mount.iter().filter(at_point).any(|grant| self.sources(grant).contains(source));
+        let what = match point {
+            Some(point) => format!("{source} at {}", clip(point)),
+            None => source.to_string(),
+        };
+        asker.audit("mount", &format_args!("{doing} {what}"), granted);
+        if granted { Ok(()) } else { Err(self.no_mount(asker, &what)) }
+    }
+
+    /// What may be mounted where this grant is for.
+    fn sources(&self, grant: &MountGrant) -> Vec<MountSource> {
+        match &grant.device {
+            Some(device) => vec![MountSource::Device(device.clone())],
+            None => self.volume.iter().cloned().map(MountSource::Volume).collect(),
+        }
+    }
+
+    fn no_mount(&self, asker: &Asker, what: &str) -> NotGranted {
+        let volumes = if self.volume.is_empty() { String::new() } else { format!(", volumes: {}", list(&self.volume)) };
+        NotGranted(format!("mounting {what} is not granted to {}; granted: {}{volumes}", asker.tag, list(&self.mount)))
     }
 }
 
@@ -416,6 +573,7 @@ mod tests {
             command: vec![CommandGrant { program: "/opt/a".into(), user: None }],
             net: vec!["192.0.2.53:53".parse().unwrap()],
             secret: vec!["dns-key".to_owned()],
+            ..Grants::default()
         };
         assert!(grants.net(&asker(), "tcp", "192.0.2.53", 53).is_ok());
         for (host, port) in [("192.0.2.53", 54), ("192.0.2.5", 53), ("192.0.2.53.", 53), ("", 53)] {
@@ -427,6 +585,48 @@ mod tests {
         }
         assert!(grants.secret(&asker(), "itself", "dns-key").is_ok());
         assert!(grants.secret(&asker(), "itself", "../dns-key").is_err());
+    }
+
+    #[test]
+    fn a_mount_point_takes_what_its_grant_says() {
+        let grants: Grants = serde_json::from_value(serde_json::json!({
+            "volume": ["store"],
+            "mount": ["/srv/mail", { "point": "/srv/db", "device": "/dev/drbd0" }],
+        }))
+        .unwrap();
+        assert_eq!(
+            serde_json::to_value(&grants.mount).unwrap(),
+            serde_json::json!(["/srv/mail", { "point": "/srv/db", "device": "/dev/drbd0" }])
+        );
+        let (store, drbd) = (MountSource::Volume("store".into()), MountSource::Device("/dev/drbd0".into()));
+        assert_eq!(grants.mount_point(&asker(), "look", "/srv/mail").unwrap(), [store.clone()]);
+        assert_eq!(grants.mount_point(&asker(), "look", "/srv/db").unwrap(), [drbd.clone()]);
+        assert!(grants.mount_point(&asker(), "look", "/srv/mail/").is_err());
+        let source = |source: &MountSource, point| grants.mount_source(&asker(), "mount", source, point).is_ok();
+        assert!(source(&store, None) && source(&store, Some("/srv/mail")) && source(&drbd, Some("/srv/db")));
+        assert!(!source(&store, Some("/srv/db")) && !source(&drbd, Some("/srv/mail")), "each at its own point");
+        for other in [MountSource::Volume("other".into()), MountSource::Device("/dev/sda".into())] {
+            let refused = grants.mount_source(&asker(), "mount", &other, None).unwrap_err().0;
+            assert!(refused.contains("granted: /srv/mail, /srv/db of /dev/drbd0, volumes: store"), "{refused}");
+        }
+        assert!(grants.volume(&asker(), "status", "store").is_ok());
+        assert!(grants.volume(&asker(), "status", "stor").unwrap_err().0.contains("granted: store"));
+    }
+
+    #[test]
+    fn paths_of_mount_points_and_devices_are_plain() {
+        let grant = |point: &str, device: Option<&str>| MountGrant {
+            point: point.to_owned(),
+            device: device.map(str::to_owned),
+        };
+        assert_eq!(grant("/srv/mail", None).problem(), None);
+        assert_eq!(grant("/a b", Some("/dev/drbd/by-res/mail/0")).problem(), None);
+        for point in ["", "/", "srv", "/srv/", "/srv//mail", "/srv/../etc", "/./srv", "/srv\n"] {
+            assert!(grant(point, None).problem().is_some(), "{point:?}");
+        }
+        for device in ["", "/dev/", "drbd0", "/etc/passwd", "/dev/../etc/passwd", "/dev//sda"] {
+            assert!(grant("/srv", Some(device)).problem().is_some(), "{device:?}");
+        }
     }
 
     #[test]

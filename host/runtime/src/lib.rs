@@ -53,13 +53,16 @@ mod runtime;
 mod services;
 mod slots;
 mod text;
+mod volumes;
 mod wasi;
 
 pub use call::Call;
 pub use capability::log::KIT_LOG;
 pub use directory::{DirectoryError, KitChange, KitDirectory, Refused};
 pub use error::{LoadError, RuntimeError, Subject};
-pub use grants::{AUDIT, CommandGrant, GrantProblem, Grants, NetGrant, NetGrantError, SECRET_NAME_BYTES_MAX, Severity};
+pub use grants::{
+    AUDIT, CommandGrant, GrantProblem, Grants, MountGrant, NetGrant, NetGrantError, SECRET_NAME_BYTES_MAX, Severity,
+};
 pub use inspect::{Inspection, inspect};
 pub use kit::{Kit, Placement};
 pub use limits::{Limits, RuntimeConfig, contract};
@@ -71,3 +74,7 @@ pub use outcome::{
 pub use params::ParamsProblem;
 pub use runtime::Runtime;
 pub use services::ResourceServices;
+pub use volumes::{
+    NoVolumes, VolumeAnswer, VolumeAttachment, VolumeCopy, VolumeMirror, VolumeRole, VolumeStatus, VolumeTrouble,
+    Volumes,
+};

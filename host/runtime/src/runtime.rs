@@ -187,6 +187,7 @@ fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime
             "net" => wit::net::add_to_linker::<_, Own>(linker, |state| state)?,
             "store" => wit::store::add_to_linker::<_, Own>(linker, |state| state)?,
             "secret" => wit::secret::add_to_linker::<_, Own>(linker, |state| state)?,
+            "volume" => wit::volume::add_to_linker::<_, Own>(linker, |state| state)?,
             other => wasmtime::bail!("`{other}` is among the capabilities and is not implemented"),
         }
     }

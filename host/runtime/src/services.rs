@@ -8,6 +8,7 @@ use mainstay_supervisor::Commands;
 use crate::bucket::Bucket;
 use crate::capability::store::Folder;
 use crate::grants::Grants;
+use crate::volumes::{NoVolumes, Volumes};
 
 /// What the calls of one resource reach. Made once per resource and shared by its calls, which come one at a time.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct ResourceServices {
     pub(crate) store: Arc<Folder>,
     pub(crate) secrets_dir: Option<PathBuf>,
     pub(crate) commands: Commands,
+    pub(crate) volumes: Arc<dyn Volumes>,
     pub(crate) log: Mutex<Bucket>,
     pub(crate) audit: Arc<Mutex<Bucket>>,
 }
@@ -30,9 +32,16 @@ impl ResourceServices {
             store: Arc::new(Folder::new(store_dir)),
             secrets_dir,
             commands,
+            volumes: Arc::new(NoVolumes),
             log: Mutex::default(),
             audit: Arc::default(),
         }
+    }
+
+    /// With volumes: without, every volume is unavailable.
+    #[must_use]
+    pub fn with_volumes(self, volumes: Arc<dyn Volumes>) -> Self {
+        Self { volumes, ..self }
     }
 
     /// What it is granted.

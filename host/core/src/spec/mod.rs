@@ -269,6 +269,12 @@ pub struct Grants {
     pub net: Vec<NetGrant>,
     /// Secrets it may read.
     pub secret: Vec<String>,
+    /// Mirrored volumes it may use, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume: Vec<String>,
+    /// Where it may mount file systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mount: Vec<MountGrant>,
 }
 
 /// A program, and the user it runs as.
@@ -278,6 +284,15 @@ pub struct CommandGrant {
     pub program: String,
     /// None: the daemon's own.
     pub user: Option<String>,
+}
+
+/// A mount point, and what may be mounted there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MountGrant {
+    /// An absolute path.
+    pub point: String,
+    /// A block device, by path; none: the volumes that are granted.
+    pub device: Option<String>,
 }
 
 /// A place in the network.

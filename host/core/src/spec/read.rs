@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::{Entry, Lengths, Range, Table, object};
 use super::{
-    CommandGrant, FailoverMode, Grants, HierarchySpec, NetGrant, NodeSpec, PathSpec, Places, Recovery, ResourceSpec,
-    Spec, Switchback, Timeouts, check, silence, volume,
+    CommandGrant, FailoverMode, Grants, HierarchySpec, MountGrant, NetGrant, NodeSpec, PathSpec, Places, Recovery,
+    ResourceSpec, Spec, Switchback, Timeouts, check, silence, volume,
 };
 use crate::diagnostic::{Diagnostics, Offset};
 use crate::names::{self, HierarchyName, KitName, NodeName, PathName, Tag};
@@ -466,6 +466,15 @@ fn grants(table: &Table<'_, '_>, places: &mut Places, index: &mut Index) -> Gran
         index.secrets_wanted.push((text.to_owned(), at));
         out.secret.push(text.to_owned());
     }
+    for (text, at) in inner.texts("volume") {
+        name_problem(&inner, text, at, "the volume's name");
+        out.volume.push(text.to_owned());
+    }
+    for entry in inner.list("mount") {
+        if let Some(grant) = mount_grant(&inner, entry) {
+            out.mount.push(grant);
+        }
+    }
     inner.finish();
     out
 }
@@ -491,4 +500,45 @@ fn command_grant<'a>(table: &Table<'a, '_>, entry: &'a Entry<'a>) -> Option<Comm
         return None;
     }
     Some(CommandGrant { program: program.to_owned(), user })
+}
+
+/// `"/mount/point"`, or `{ point = "/mount/point", device = "/dev/name" }`.
+fn mount_grant<'a>(table: &Table<'a, '_>, entry: &'a Entry<'a>) -> Option<MountGrant> {
+    const WHOLE: &str = "write { point = \"/mount/point\", device = \"/dev/name\" }";
+    let (point, at, device) = if let Some(text) = entry.get_ref().as_str() {
+        (text, entry.span().start, None)
+    } else {
+        let inner = table.as_table("mount", entry, format!("`mount` in {}", table.name))?;
+        let point = inner.text("point", inner.need("point", WHOLE));
+        let device = inner.text("device", inner.need("device", WHOLE));
+        inner.finish();
+        let ((point, at), device) = (point?, device?);
+        (point, at, Some(device))
+    };
+    if !is_plain_path(point) {
+        table.error(
+            at,
+            format!("`{point}` in {} is no mount point", table.name),
+            "write the whole path of the folder, beginning with a slash, without `.`, `..` and a slash at its end"
+                .to_owned(),
+        );
+        return None;
+    }
+    if let Some((device, at)) = device
+        && !(device.starts_with("/dev/") && is_plain_path(device))
+    {
+        table.error(
+            at,
+            format!("`{device}` in {} is no block device", table.name),
+            "write its path in /dev, without `.` and `..`".to_owned(),
+        );
+        return None;
+    }
+    Some(MountGrant { point: point.to_owned(), device: device.map(|(device, _)| device.to_owned()) })
+}
+
+/// Absolute, of parts that say where they lead, and not the root of all files.
+fn is_plain_path(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|inner| inner.split('/').all(|part| !matches!(part, "" | "." | "..")))
+        && !path.chars().any(char::is_control)
 }

@@ -12,6 +12,7 @@ mod random;
 mod secret;
 pub(crate) mod store;
 mod tls;
+mod volume;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -10,7 +10,7 @@ use std::path::Path;
 use mainstay_supervisor::{check_program, check_user};
 use serde::Serialize;
 
-use super::{CommandGrant, Grants, secret_name_problem};
+use super::{CommandGrant, Grants, MountGrant, secret_name_problem};
 use crate::capability::read_secret;
 use crate::interfaces::GRANTED;
 use crate::limits::Limits;
@@ -31,7 +31,7 @@ pub enum Severity {
 pub struct GrantProblem {
     /// How bad.
     pub severity: Severity,
-    /// Which of the three: `command`, `net`, `secret`.
+    /// Which: `command`, `net`, `secret`, `volume` or `mount`.
     pub capability: String,
     /// The grant in question, as it is written; none when one is missing.
     pub grant: Option<String>,
@@ -83,6 +83,19 @@ pub(crate) fn check(
     for name in &grants.secret {
         secret(name, secrets_dir, limits, &mut problems);
     }
+    for name in &grants.volume {
+        // By the same rule as a secret's: it is a part of paths.
+        if secret_name_problem(name).is_some() {
+            let message = "a volume's name is made of 1 to 64 letters, digits, - _ and .".to_owned();
+            problems.push(error(
+                "volume",
+                &crate::text::one_line(name, 80),
+                message,
+                "write it as the volume is called",
+            ));
+        }
+    }
+    grants.mount.iter().for_each(|grant| mount(grant, grants, &mut problems));
     repeated(grants, &mut problems);
     problems
 }
@@ -92,6 +105,8 @@ pub(crate) fn not_granted(need: &Need) -> GrantProblem {
     let example = match need.interface.as_str() {
         "command" => "grants.command = [\"/path/of/the/program\"]",
         "net" => "grants.net = [\"host:port\"]",
+        "volume" => "grants.volume = [\"name\"]",
+        "mount" => "grants.mount = [\"/mount/point\"]",
         _ => "grants.secret = [\"name\"]",
     };
     GrantProblem {
@@ -143,13 +158,35 @@ fn secret(name: &str, secrets_dir: Option<&Path>, limits: &Limits, problems: &mu
     }
 }
 
+fn mount(grant: &MountGrant, grants: &Grants, problems: &mut Vec<GrantProblem>) {
+    if let Some(problem) = grant.problem() {
+        problems.push(error("mount", grant, problem.to_owned(), "write the whole path, as it is"));
+        return;
+    }
+    if grant.device.is_none() && grants.volume.is_empty() {
+        let message = "there is nothing that could be mounted there: no volume is granted, and no device".to_owned();
+        let hint = format!(
+            "grant a volume, such as grants.volume = [\"name\"], or name the device: {{ point = {:?}, device = \"/dev/...\" }}",
+            grant.point
+        );
+        problems.push(error("mount", grant, message, &hint));
+    }
+    let twice = grants.mount.iter().filter(|other| other.point == grant.point && *other != grant).count();
+    if twice > 0 {
+        let hint = "one device, or the volumes that are granted";
+        problems.push(error("mount", grant, "the same mount point is granted for something else too".to_owned(), hint));
+    }
+}
+
 /// The same grant twice is a slip: perhaps another was meant.
 fn repeated(grants: &Grants, problems: &mut Vec<GrantProblem>) {
     let commands = grants.command.iter().map(|grant| ("command", grant.to_string()));
     let net = grants.net.iter().map(|grant| ("net", grant.to_string()));
     let secrets = grants.secret.iter().map(|name| ("secret", name.clone()));
+    let volumes = grants.volume.iter().map(|name| ("volume", name.clone()));
+    let mounts = grants.mount.iter().map(|grant| ("mount", grant.to_string()));
     let mut seen = HashSet::new();
-    for (capability, grant) in commands.chain(net).chain(secrets) {
+    for (capability, grant) in commands.chain(net).chain(secrets).chain(volumes).chain(mounts) {
         if !seen.insert((capability, grant.clone())) {
             problems.push(GrantProblem {
                 severity: Severity::Warning,
