@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Make what a node shows the others.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look at this node's copies of mirrored volumes, and say what is to be done with them.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Look at kits, and run them by hand.
     #[command(subcommand)]
     Kit(KitCommand),
@@ -98,6 +101,13 @@ pub(crate) struct InService {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) waiting: Waiting,
+}
+
+impl InService {
+    /// Of this, without force.
+    pub(crate) fn of(target: &str, waiting: Waiting) -> Self {
+        Self { target: target.to_owned(), force: false, waiting }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -254,6 +264,102 @@ pub(crate) struct NodeAdd {
 
 fn days() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Show how a volume is: what its copy is worth, and how it stands with the other one.
+    Status(VolumeStatus),
+    /// Make this node's copy of a volume that the config describes.
+    Create(VolumeCreate),
+    /// Wait until both copies have everything, with a progress bar.
+    Wait(VolumeWait),
+    /// Go on without the other copy until resume, also over restarts.
+    Pause(VolumeNamed),
+    /// Meet the other copy again.
+    Resume(VolumeNamed),
+    /// Compare both copies, region by region.
+    Verify(VolumeNamed),
+    /// Do not believe this node's copy any more: all of it is copied again.
+    Invalidate(VolumeNamed),
+    /// After a split brain: name the node whose data survives. Shows first what is given up.
+    Resolve(VolumeResolve),
+    /// Bring it in service with this node's copy, although it may not have everything. Shows first what may be lost.
+    Promote(VolumePromote),
+    /// Be the process of a volume: the daemon starts it.
+    #[command(hide = true)]
+    Serve {
+        /// Written by the daemon.
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeNamed {
+    /// The volume.
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeStatus {
+    /// One volume [default: all of this node].
+    pub(crate) name: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeCreate {
+    /// The volume.
+    pub(crate) name: String,
+    /// What is on this node's backing is the volume's data; the other copy is made like it.
+    #[arg(long)]
+    pub(crate) first: bool,
+    /// What is on this node's backing may be lost.
+    #[arg(long, conflicts_with = "first")]
+    pub(crate) overwrite: bool,
+    /// The size of the volume, in bytes, the same on both nodes [default: all that there is room for].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) size: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeWait {
+    /// The volume.
+    pub(crate) name: String,
+    /// At most this long.
+    #[arg(long, value_name = "TIME", default_value = "7days", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeResolve {
+    /// The volume.
+    pub(crate) name: String,
+    /// The node whose data survives.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) survivor: String,
+    /// Do not ask: what is given up was read.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumePromote {
+    /// The volume.
+    pub(crate) name: String,
+    /// Also a copy that is outdated or inconsistent.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask: what may be lost was read.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Only allow it to the next restore, and do not bring it in service now.
+    #[arg(long)]
+    pub(crate) no_restore: bool,
+    #[command(flatten)]
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use mainstay_node::api::{AcceptedBody, ErrorBody, FullStatus};
 use mainstay_node::state_dir::StateDir;
+use mainstay_node::volumes::VolumeRequest;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -55,8 +56,16 @@ impl Client {
 
     /// What happens now, or why the request is refused.
     pub(crate) async fn request(&self, request: &mainstay_core::node::Request) -> anyhow::Result<Answer<String>> {
-        let body = serde_json::to_vec(request)?;
-        Ok(match self.ask::<AcceptedBody>(Method::POST, "/v1/requests", body.into()).await? {
+        self.post("/v1/requests", serde_json::to_vec(request)?).await
+    }
+
+    /// What was done with a volume, or why the request is refused.
+    pub(crate) async fn volume_request(&self, name: &str, request: &VolumeRequest) -> anyhow::Result<Answer<String>> {
+        self.post(&format!("/v1/volumes/{name}"), serde_json::to_vec(request)?).await
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Answer<String>> {
+        Ok(match self.ask::<AcceptedBody>(Method::POST, path, body.into()).await? {
             Answer::Ok(body) => Answer::Ok(body.accepted),
             Answer::Refused(why) => Answer::Refused(why),
         })

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use mainstay_node::NoSuchNode;
 use mainstay_node::config::ConfigError;
 use mainstay_node::guardian::GuardianExe;
+use mainstay_node::volumes::VolumeExe;
 use mainstay_supervisor::SupervisorExe;
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(run: Run, state: PathBuf) -> anyhow::Result<i32> {
         state,
         supervisor: SupervisorExe::own(),
         guardian: GuardianExe::own(),
+        volume: VolumeExe::own(),
     };
     let ended = mainstay_node::run(options).await;
     log.finish();

@@ -17,6 +17,7 @@ mod plan;
 mod say;
 mod status;
 mod tree;
+mod volume;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -41,6 +42,13 @@ fn main() -> ExitCode {
         if first == OsStr::new("guardian") {
             return mainstay_node::guardian::guard(Path::new(&folder));
         }
+    }
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).take(4).collect();
+    if let [volume, serve, config] = arguments.as_slice()
+        && volume == OsStr::new("volume")
+        && serve == OsStr::new("serve")
+    {
+        return volume::serve(Path::new(config));
     }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().event_interval(EVENT_INTERVAL).enable_all().build()
@@ -79,6 +87,7 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
         Command::Config(ConfigCommand::Check(asked)) => config::check(&asked).await,
         Command::Cluster(ClusterCommand::Init(asked)) => certificates::cluster_init(&asked),
         Command::Node(NodeCommand::Add(asked)) => certificates::node_add(&asked),
+        Command::Volume(command) => volume::run(&cli.state, command).await,
         Command::Kit(command) => kit::kit(&cli.state, command).await,
     }
 }

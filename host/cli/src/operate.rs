@@ -107,7 +107,7 @@ pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32>
     ask(&client, &status, &request, &hierarchy, Until::InService(Some(here)), asked.waiting).await
 }
 
-fn agreed(question: &str) -> anyhow::Result<bool> {
+pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("there is nobody to ask: --yes states that the alarm was read and its owner is off");
     }

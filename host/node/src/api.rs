@@ -7,6 +7,8 @@
 //! GET  /v1/snapshot                     what is known of the cluster, for mainstay plan --what-if
 //! GET  /v1/measures                     counts
 //! POST /v1/requests                     a request: see mainstay_core::node::Request
+//! GET  /v1/volumes                      this node's copies of mirrored volumes
+//! POST /v1/volumes/NAME                 a request: see volumes::VolumeRequest
 //! ```
 //!
 //! An answer that is not 200 has a body `{"error": "..."}` that says what to do.
@@ -23,7 +25,7 @@ use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use mainstay_core::names::Tag;
+use mainstay_core::names::{Tag, VolumeName};
 use mainstay_core::node::{Reply, Request};
 use mainstay_core::status::Status;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,8 @@ use crate::happening::Happening;
 use crate::host_status::{HostStatus, HostView};
 use crate::links::dropped::{Dropped, Reason};
 use crate::measures::{Counts, Measures};
+use crate::volumes::view::VolumeView;
+use crate::volumes::{VolumeRequest, Volumes};
 
 /// A request's body, in bytes, at the most: a request is a few names.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -56,6 +60,8 @@ pub struct Api {
     pub dropped: Dropped,
     /// What the host knows besides the core.
     pub host: HostView,
+    /// The volumes of this node.
+    pub volumes: Volumes,
 }
 
 /// Everything at once: what the core knows, and what the host does.
@@ -111,6 +117,8 @@ pub fn serve(socket: &Path, api: Api) -> io::Result<()> {
         .route("/v1/snapshot", get(snapshot))
         .route("/v1/measures", get(measures))
         .route("/v1/requests", post(requests))
+        .route("/v1/volumes", get(volumes))
+        .route("/v1/volumes/{name}", post(volume))
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api);
@@ -186,6 +194,26 @@ async fn snapshot(State(api): State<Api>) -> Response {
 async fn measures(State(api): State<Api>) -> Json<Counts> {
     let dropped = Reason::ALL.iter().map(|reason| (reason.name().to_owned(), api.dropped.count(*reason))).collect();
     Json(Counts { dropped, ..api.measures.counts() })
+}
+
+async fn volumes(State(api): State<Api>) -> Json<Vec<VolumeView>> {
+    Json(api.volumes.view())
+}
+
+async fn volume(
+    State(api): State<Api>,
+    UrlPath(name): UrlPath<String>,
+    request: Result<Json<VolumeRequest>, JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
+    };
+    match api.volumes.request(&VolumeName::new(&*name), request).await {
+        Some(Ok(accepted)) => Json(AcceptedBody { accepted }).into_response(),
+        Some(Err(why)) => refuse(StatusCode::CONFLICT, why),
+        None => refuse(StatusCode::NOT_FOUND, format!("there is no volume `{name}` on this node")),
+    }
 }
 
 async fn requests(State(api): State<Api>, request: Result<Json<Request>, JsonRejection>) -> Response {

@@ -25,6 +25,7 @@ use crate::kits::Calls;
 use crate::links::Links;
 use crate::links::knock::Knocker;
 use crate::measures::Measures;
+use crate::volumes::Volumes;
 
 /// How many are told before what the core says is carried out: a flood of one kind delays nothing else for long.
 const AT_ONCE_MAX: usize = 64;
@@ -56,6 +57,8 @@ pub struct Driver {
     pub fences: Fences,
     /// Who knocks at peers.
     pub knocker: Knocker,
+    /// The volumes of this node.
+    pub volumes: Volumes,
     /// Who is told.
     pub events: Events,
     /// What is counted.
@@ -180,6 +183,7 @@ impl Driver {
                 waiting.no_room = trouble;
                 waiting.hindered()
             }
+            Happening::Volume(name, said) => Input::Volume(name, said),
             Happening::Guardian(there) => Input::Guardian { there },
             Happening::Request(request, reply) => {
                 waiting.requests += 1;
@@ -255,6 +259,7 @@ impl Driver {
                 | Output::Fence(after, ..)
                 | Output::CallKit(after, _)
                 | Output::Report(after, _)
+                | Output::Volume(after, ..)
                 | Output::Reply(after, ..) => *after,
             };
             // In order: what needs no record still comes after what was said before it.
@@ -299,6 +304,7 @@ impl Driver {
                 }
             },
             Output::Fence(_, id, node) => self.fences.start(id, node),
+            Output::Volume(_, name, what) => self.volumes.tell(&name, what),
             Output::Persist(..) | Output::Heartbeat(_) | Output::Knock(..) | Output::Guard(_) => {}
         }
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterView};
 use mainstay_core::message::{Heartbeat, PeerMessage};
-use mainstay_core::names::{NodeName, PathName, Tag};
+use mainstay_core::names::{NodeName, PathName, Tag, VolumeName};
 use mainstay_core::node::{CallId, FenceId, Outcome, Reply, Request};
 use mainstay_core::rehearsal::Snapshot;
 use mainstay_core::status::{Explanation, Status};
+use mainstay_core::volume::FromVolume;
 use mainstay_runtime::Kit;
 use tokio::sync::oneshot;
 
@@ -42,6 +43,8 @@ pub enum Happening {
     Knocked(NodeName, PathName, bool),
     /// What is wrong with the room on the disk of the state directory, if anything.
     Room(Option<String>),
+    /// The process of a volume says something.
+    Volume(VolumeName, FromVolume),
     /// Whether the guardian is there.
     Guardian(bool),
     /// An operator asks for something.

@@ -42,6 +42,8 @@ pub struct Places {
     pub secrets: Option<PathBuf>,
     /// The commands.
     pub commands: Commands,
+    /// The volumes of this node.
+    pub volumes: crate::volumes::Volumes,
 }
 
 /// The kits that are loaded, by name.
@@ -216,7 +218,8 @@ impl Resource {
             places.store.join(tag.as_str()),
             places.secrets.clone(),
             places.commands.clone(),
-        );
+        )
+        .with_volumes(Arc::new(places.volumes.clone()));
         Self {
             tag: tag.as_str().into(),
             kit: spec.kit.to_string(),

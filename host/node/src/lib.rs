@@ -24,6 +24,7 @@ pub mod links;
 pub mod measures;
 mod room;
 pub mod state_dir;
+pub mod volumes;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -53,6 +54,7 @@ use links::Links;
 use links::knock::Knocker;
 use measures::Measures;
 use state_dir::{NodeFile, StateDir};
+use volumes::{VolumeExe, Volumes};
 
 /// Of mainstay: nodes show each other's.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -70,6 +72,8 @@ pub struct Options {
     pub supervisor: SupervisorExe,
     /// What is executed to fence this node in time.
     pub guardian: GuardianExe,
+    /// What is executed to serve a volume.
+    pub volume: VolumeExe,
 }
 
 /// Runs the daemon until it is told to stop by SIGTERM or SIGINT. To be called on a tokio runtime, which is not to be
@@ -117,6 +121,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(certificates) = &certificates {
         tokio::spawn(certificates.clone().watch(host.clone()));
     }
+    let volumes = Volumes::start(
+        &config.spec,
+        &me,
+        state_dir.path(),
+        &options.volume,
+        certificates.as_ref(),
+        clock,
+        &happenings,
+    )?;
     let links = Links::open(&config.spec, &me, certificates, happenings.clone()).await?;
     let listening = links.listening().iter().map(|(path, at)| (path.to_string(), at.to_string())).collect();
     host.change(|status| status.listening.clone_from(&listening));
@@ -124,8 +137,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         NodeFile { node: me.to_string(), cluster: config.spec.cluster.clone(), pid: std::process::id(), listening };
     state_dir.describe(&node_file).context("node.json in the state directory cannot be written")?;
 
-    let places =
-        Places { store: state_dir.path().join("store"), secrets: config.secrets().map(ToOwned::to_owned), commands };
+    let places = Places {
+        store: state_dir.path().join("store"),
+        secrets: config.secrets().map(ToOwned::to_owned),
+        commands,
+        volumes: volumes.clone(),
+    };
     let boot = state_dir::boot().context("whether the machine was off cannot be found out")?;
     let spec = config.spec.clone();
     let core = |unusable, kits| CoreConfig {
@@ -185,6 +202,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         measures: measures.clone(),
         dropped: links.dropped().clone(),
         host: host.clone(),
+        volumes: volumes.clone(),
     };
     let socket = StateDir::socket(state_dir.path());
     api::serve(&socket, api).with_context(|| format!("the local API at {}", socket.display()))?;
@@ -204,6 +222,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         guardian,
         fences,
         knocker,
+        volumes,
         events,
         measures,
         clock,

@@ -8,6 +8,7 @@
 //! guardian.*    lock, socket and log of the guardian (see guardian/), where the arbiter decides
 //! commands/     commands that run, with what they said (mainstay-supervisor)
 //! store/TAG/    small values that kits keep
+//! volumes/NAME/ a mirrored volume (see volumes/)
 //! compiled/     kits as machine code (mainstay-runtime)
 //! ```
 

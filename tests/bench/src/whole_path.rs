@@ -49,7 +49,12 @@ impl WholePath {
         let hierarchies: Vec<Hierarchy> =
             spec.hierarchies.iter().map(|(name, spec)| Hierarchy::new(name.clone(), spec.clone())).collect();
         let (sender, happenings) = mpsc::channel(HAPPENINGS_MAX);
-        let places = Places { store: folder.join("store"), secrets: None, commands };
+        let places = Places {
+            store: folder.join("store"),
+            secrets: None,
+            commands,
+            volumes: mainstay_node::volumes::Volumes::default(),
+        };
         let mut calls = Calls::new(&"n".into(), hierarchies.iter(), &places, sender);
         let unusable = calls.load(&kits);
         if let Some((tag, problem)) = unusable.first_key_value() {

@@ -128,6 +128,7 @@ impl House {
             command: vec![CommandGrant { program: self.idle.clone(), user: None }],
             net: vec![NOBODY.parse().expect("it is an address")],
             secret: vec![SECRET.to_owned()],
+            ..Grants::default()
         }
     }
 

@@ -79,13 +79,26 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         folder: "host/node",
-        sees: Some(&["mainstay-core", "mainstay-runtime", "mainstay-supervisor"]),
+        sees: Some(&[
+            "mainstay-core",
+            "mainstay-runtime",
+            "mainstay-supervisor",
+            "mainstay-volume",
+            "mainstay-volume-core",
+        ]),
         never: &[],
         why: "node is the one meeting place of the host's rooms",
     },
     Room {
         folder: "host/cli",
-        sees: Some(&["mainstay-node", "mainstay-core", "mainstay-runtime", "mainstay-supervisor"]),
+        sees: Some(&[
+            "mainstay-node",
+            "mainstay-core",
+            "mainstay-runtime",
+            "mainstay-supervisor",
+            "mainstay-volume",
+            "mainstay-volume-core",
+        ]),
         never: &[],
         why: "the binary is thin and stands on the host's rooms only",
     },

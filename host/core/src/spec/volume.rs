@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::read::{Index, choice, name_problem, text_of};
 use super::table::{Lengths, Range, Table};
 use super::{FailoverMode, Spec, Switchback};
-use crate::diagnostic::{Diagnostics, Offset};
+use crate::diagnostic::{Diagnostics, Offset, did_you_mean};
 use crate::names::{HierarchyName, NodeName, VolumeName};
 use crate::time::Millis;
 
@@ -157,6 +157,7 @@ fn volume(table: Table<'_, '_>, place: &mut Place) -> VolumeSpec {
 
 /// What has to fit together (V13).
 pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
+    grants(spec, index, diagnostics);
     let mut names: BTreeMap<&VolumeName, &Place> = BTreeMap::new();
     let mut addresses: BTreeMap<&str, Offset> = BTreeMap::new();
     for place in &index.volumes {
@@ -179,6 +180,24 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
         }
         let Some(hierarchy) = spec.hierarchies.get(&place.hierarchy) else { continue };
         one(place, hierarchy, index, diagnostics);
+    }
+}
+
+/// What a kit is granted is a volume of its own hierarchy: the right to write is its owner's.
+fn grants(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
+    for (name, hierarchy) in &spec.hierarchies {
+        for (tag, resource) in &hierarchy.resources {
+            for volume in resource.grants.volume.iter().filter(|it| !hierarchy.volumes.contains_key(it.as_str())) {
+                let elsewhere = index.volumes.iter().find(|place| place.name.as_str() == volume);
+                let hint = match elsewhere {
+                    Some(place) => format!("`{volume}` is of the hierarchy `{}`, and moves with that", place.hierarchy),
+                    None => did_you_mean(volume, hierarchy.volumes.keys().map(VolumeName::as_str))
+                        .unwrap_or_else(|| format!("describe it: [hierarchy.{name}.volume.{volume}]")),
+                };
+                let message = format!("`{tag}` is granted the volume `{volume}`, and `{name}` has none of that name");
+                diagnostics.error(resource.places.grants, message, hint);
+            }
+        }
     }
 }
 

@@ -160,6 +160,12 @@ impl Store {
         Self { dir, own: Identity { cluster, node: Some(node.clone()) }, node, last: Arc::default() }
     }
 
+    /// Where the files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Reads the files.
     ///
     /// # Errors
