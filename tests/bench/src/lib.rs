@@ -3,6 +3,7 @@
 //!
 //! * [`measure`]: the measurements; each gives a [`summary::Report`] or says why it could not.
 //! * [`summary`]: rows, goals, the table and `summary.json`.
+//! * [`volume`]: mirrored volumes, mainstay's and qemu's.
 //! * [`bare`]: wasmtime alone. [`whole_path`]: core and runtime driven as the daemon drives them.
 //!
 //! It judges by goals and never changes what is measured to meet one. How to read the figures is in
@@ -17,4 +18,5 @@ pub mod measure;
 pub mod sample;
 pub mod summary;
 pub mod trouble;
+pub mod volume;
 pub mod whole_path;

@@ -43,6 +43,8 @@ pub enum Goal {
     AtMost(f64),
     /// At most so many times the peer's.
     TimesPeerAtMost(f64),
+    /// At least so many times the peer's: of what is the better the more it is.
+    TimesPeerAtLeast(f64),
     /// The peer's is at least so many times it.
     CheaperAtLeast(f64),
 }
@@ -53,6 +55,7 @@ impl fmt::Display for Goal {
             Self::Below(limit) => write!(f, "< {limit}"),
             Self::AtMost(limit) => write!(f, "<= {limit}"),
             Self::TimesPeerAtMost(limit) => write!(f, "ratio <= {limit}"),
+            Self::TimesPeerAtLeast(limit) => write!(f, "ratio >= {limit}"),
             Self::CheaperAtLeast(times) => write!(f, "ratio <= 1/{times}"),
         }
     }
@@ -90,6 +93,7 @@ impl Row {
             Goal::Below(limit) => self.value.map(|value| value < limit),
             Goal::AtMost(limit) => self.value.map(|value| value <= limit),
             Goal::TimesPeerAtMost(limit) => self.ratio.map(|ratio| ratio <= limit),
+            Goal::TimesPeerAtLeast(limit) => self.ratio.map(|ratio| ratio >= limit),
             Goal::CheaperAtLeast(times) => self.ratio.map(|ratio| ratio * times <= 1.0),
         };
         self
@@ -258,6 +262,7 @@ mod tests {
             (Goal::Below(5.0), 4.9, 5.0),
             (Goal::AtMost(50.0), 50.0, 50.1),
             (Goal::TimesPeerAtMost(1.3), 130.0, 130.1),
+            (Goal::TimesPeerAtLeast(1.3), 130.0, 129.9),
             (Goal::CheaperAtLeast(80.0), 1.25, 1.26),
         ] {
             assert_eq!((judge(met, goal), judge(missed, goal)), (Some(true), Some(false)), "{goal}");

@@ -11,7 +11,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use crate::cargo::{self, BuildError};
 
 /// The programs there are.
-const PROGRAMS: &[&str] = &["mainstay", "mainstay-supervise", "mainstay-demo", "mainstay-host"];
+const PROGRAMS: &[&str] = &["mainstay", "mainstay-supervise", "mainstay-demo", "mainstay-host", "mainstay-volume"];
 /// A test that is built along (`tests/as_under_test.rs`).
 const TEST_ALONG: &str = "as_under_test";
 

@@ -26,11 +26,7 @@ const DISK_S_MAX: u64 = 60;
 
 pub(super) fn run(effort: Effort) -> Result<Report, Trouble> {
     let tokio = super::tokio()?;
-    // Not where temporary files are: that may be memory, and no daemon has its state there.
-    let below = std::env::current_exe().map_err(Trouble::system("find out where this program is"))?;
-    let below = below.parent().unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix("bench-journal-").tempdir_in(below);
-    let folder = folder.map_err(Trouble::file("make a folder in", below))?;
+    let folder = super::disk_folder("bench-journal-")?;
     let mut side = Side::new(folder.path())?;
     let mut plain = Plain::new(folder.path())?;
     let (mut durable, mut synced, mut rates) = (Samples::new(), Samples::new(), Samples::new());

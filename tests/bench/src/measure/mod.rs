@@ -1,6 +1,7 @@
 //! The measurements, each in a file of its own that says what it measures and how.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use crate::effort::Effort;
 use crate::summary::Report;
@@ -14,6 +15,7 @@ mod load;
 mod moves;
 mod plan;
 mod program;
+mod volume;
 
 /// A measurement.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +28,7 @@ pub struct Measurement {
 }
 
 /// All of them. Those that load every core for long come last.
-pub const ALL: [Measurement; 8] = [
+pub const ALL: [Measurement; 9] = [
     Measurement { name: "check", title: "One quick-check of the null kit, the whole path", run: check::run },
     Measurement { name: "program", title: "One quick-check that runs a program", run: program::run },
     Measurement { name: "load", title: "Loading each kit, cold and from the cache", run: load::run },
@@ -34,6 +36,7 @@ pub const ALL: [Measurement; 8] = [
     Measurement { name: "journal", title: "Making a record durable", run: journal::run },
     Measurement { name: "moves", title: "mainstay's own share of repairs and moves, in the demo", run: moves::run },
     Measurement { name: "failover", title: "A power cut at the owner, seen from outside", run: failover::run },
+    Measurement { name: "volume", title: "A mirrored volume, beside qemu's mirrors", run: volume::run },
     Measurement { name: "daemon", title: "10,000 resources checked every 5 s by a real daemon", run: daemon::run },
 ];
 
@@ -58,6 +61,13 @@ fn tokio() -> Result<tokio::runtime::Runtime, Trouble> {
     const EVENT_INTERVAL: u32 = 5;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.event_interval(EVENT_INTERVAL).enable_all().build().map_err(Trouble::system("start threads"))
+}
+
+/// A folder on a disk: not where temporary files are, which may be memory, and no daemon has its state there.
+fn disk_folder(prefix: &str) -> Result<tempfile::TempDir, Trouble> {
+    let below = std::env::current_exe().map_err(Trouble::system("find out where this program is"))?;
+    let below = below.parent().unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(prefix).tempdir_in(below).map_err(Trouble::file("make a folder in", below))
 }
 
 /// Runs a future to its end on a worker thread, where the daemon's kit calls run too.

@@ -6,6 +6,10 @@
 //!                   └────────────── cleared ───────────────────┘                      v
 //!                                                     hot <──copied── away (to be copied)
 //! ```
+//! More is asked for than what is written, so that fewer writes wait for the log: the neighbours of a region while there
+//! is much room, and what lies before a writer that goes on where it was ([`Writer`]). As long as no write to them has
+//! begun, such regions are the same on both copies, and are not copied when the peer is lost.
+//!
 //! A region that is *hot* is the same on both copies but for what is under way or not flushed. It stays in the log as
 //! long as there is room and it is in use, so that a write to it needs no write of the log.
 
@@ -22,6 +26,25 @@ use crate::types::{Region, VolumeId};
 
 /// Blocks of the log in one write: 256 KiB, so that a large volume's first log is no single long write.
 const BLOCKS_AT_ONCE: usize = 64;
+
+/// Which part of the hot set is kept free: what a fast sequential writer uses up in a tenth of a second.
+const ROOM_SHARE: u32 = 16;
+/// Writers that are followed at a time: a file system's journal and a few large files.
+const WRITERS: usize = 4;
+/// Regions that are asked for ahead of a writer at the most: 4 MiB, a few milliseconds of a fast disk.
+const AHEAD_MAX: u32 = 64;
+
+/// Neighbours that are asked for together: 1 MiB, at a boundary of it.
+const NEIGHBOURS: u32 = 16;
+
+/// Somebody who writes region after region.
+#[derive(Clone, Copy, Debug, Default)]
+struct Writer {
+    /// The first region that was not asked for.
+    next: u32,
+    /// How many were, at one time.
+    ahead: u32,
+}
 
 #[derive(Debug, Default)]
 struct Hot {
@@ -44,6 +67,11 @@ pub(super) struct Intent {
     /// To be copied; all of them are in `image`.
     away: Bitmap,
     hot: BTreeMap<Region, Hot>,
+    /// Hot, and no write has begun since they were asked for.
+    untouched: Bitmap,
+    writers: [Writer; WRITERS],
+    /// Whose place the next one takes.
+    writer_oldest: usize,
     /// Counts writes that are done on all copies that there are.
     done: u64,
     /// Those up to here are durable on both.
@@ -75,6 +103,9 @@ impl Intent {
             away: dirty.clone(),
             image: dirty,
             hot: BTreeMap::new(),
+            untouched: Bitmap::empty(regions),
+            writers: [Writer::default(); WRITERS],
+            writer_oldest: 0,
             done: 0,
             covered: 0,
             blocks: damaged.iter().copied().collect(),
@@ -112,12 +143,44 @@ impl Intent {
             if mirrored && self.hot_count() >= self.hot_max {
                 return false;
             }
-            self.put(region);
-            self.hot.entry(region).or_default().at = now;
-            let done = self.done;
-            self.hot.entry(region).or_default().last = done;
+            self.ask(region, now);
+            let Region(first) = region;
+            let ahead = first..first.saturating_add(self.ahead(region));
+            let around = first - first % NEIGHBOURS;
+            let around = around..around.saturating_add(if self.has_much_room() { NEIGHBOURS } else { 0 });
+            ahead.chain(around).for_each(|region| self.ask(Region(region), now));
         }
         planted::is(Bug::BitLate)
+    }
+
+    /// How many regions are to be asked for from this one on, it included: more than one for a writer that goes on where
+    /// it was, and only as far as there is room that nothing has to be cleared for.
+    fn ahead(&mut self, region: Region) -> u32 {
+        let room = self.hot_full().saturating_sub(self.hot_count()).max(1);
+        let ahead = match self.writers.iter_mut().find(|writer| writer.ahead > 0 && writer.next == region.0) {
+            Some(writer) => {
+                writer.ahead = (writer.ahead * 2).min(AHEAD_MAX).min(room);
+                writer.next = region.0.saturating_add(writer.ahead);
+                writer.ahead
+            }
+            None => {
+                self.writers[self.writer_oldest] = Writer { next: region.0.saturating_add(1), ahead: 1 };
+                self.writer_oldest = (self.writer_oldest + 1) % WRITERS;
+                1
+            }
+        };
+        ahead.min(room)
+    }
+
+    /// From now on it is hot, if it was not.
+    fn ask(&mut self, region: Region, now: Monotonic) {
+        if region.0 < self.image.regions() && !self.image.has(region) {
+            self.put(region);
+            self.untouched.set(region);
+            let last = self.done;
+            let hot = self.hot.entry(region).or_default();
+            (hot.last, hot.at) = (last, now);
+        }
     }
 
     fn put(&mut self, region: Region) {
@@ -132,6 +195,7 @@ impl Intent {
         if self.image.clear(region) {
             // From now on it is not certain what is on disk.
             self.durable.clear(region);
+            self.untouched.clear(region);
             self.blocks.insert(region.0 / BLOCK_REGIONS);
             self.changes += 1;
         }
@@ -140,6 +204,7 @@ impl Intent {
     /// A write to it starts; on this copy only, or on both.
     pub(super) fn begin(&mut self, region: Region, mirrored: bool) {
         self.hot.entry(region).or_default().under_way += 1;
+        self.untouched.clear(region);
         if !mirrored {
             self.away.set(region);
         }
@@ -174,16 +239,21 @@ impl Intent {
         (hot.last, hot.at) = (done, now);
     }
 
-    /// Whatever is in the log may be otherwise on the peer's copy from now on.
+    /// Whatever is in the log, and not only asked for, may be otherwise on the peer's copy from now on.
     pub(super) fn peer_lost(&mut self) {
         self.away.unite(&self.image);
-        self.hot.retain(|_, hot| hot.under_way > 0);
+        for region in self.untouched.iter() {
+            self.away.clear(region);
+        }
+        let untouched = &self.untouched;
+        self.hot.retain(|region, hot| hot.under_way > 0 || untouched.has(*region));
     }
 
     /// The peer's bits (V11): all that either has is to be copied.
     pub(super) fn merge(&mut self, theirs: &Bitmap) {
         if !planted::is(Bug::OwnBitsOnly) {
             for region in theirs.iter() {
+                self.untouched.clear(region);
                 self.put(region);
             }
         }
@@ -192,12 +262,14 @@ impl Intent {
 
     /// This one differs (verify).
     pub(super) fn differs(&mut self, region: Region) {
+        self.untouched.clear(region);
         self.put(region);
         self.away.set(region);
     }
 
     /// All of them do.
     pub(super) fn all_differ(&mut self) {
+        self.untouched.clear_all();
         for region in 0..self.image.regions() {
             self.put(Region(region));
         }
@@ -211,6 +283,7 @@ impl Intent {
             self.take_out(region);
         }
         self.away.clear_all();
+        self.untouched.clear_all();
         self.hot.clear();
     }
 
@@ -226,7 +299,18 @@ impl Intent {
 
     /// Whether room for hot regions is short.
     pub(super) fn is_full(&self) -> bool {
-        self.hot_count() > self.hot_max - self.hot_max / 4
+        self.hot_count() > self.hot_full()
+    }
+
+    /// Whether more may be asked for than is needed.
+    fn has_much_room(&self) -> bool {
+        self.hot_count() + NEIGHBOURS <= self.hot_max - self.hot_max / 4
+    }
+
+    /// Beyond that, room is short. What is left must do until both copies have flushed; what is cleared before it has to
+    /// be is written to the log once more.
+    fn hot_full(&self) -> u32 {
+        self.hot_max - self.hot_max.div_ceil(ROOM_SHARE)
     }
 
     fn cools(&self, hot: &Hot, after: Millis, now: Monotonic) -> bool {
@@ -239,7 +323,7 @@ impl Intent {
     }
 
     /// Clears what is covered by a flush of both and not in use: what was not written for so long, and when the hot set
-    /// is nearly full the longest unused quarter of it.
+    /// is nearly full as much of what is longest unused as was to be kept free.
     pub(super) fn cool(&mut self, after: Millis, now: Monotonic) {
         let mut cold: Vec<(u64, Region)> = self
             .hot
@@ -251,9 +335,9 @@ impl Intent {
             .collect();
         if self.is_full() {
             cold.sort_unstable();
-            let quarter = (self.hot_max / 4).max(1) as usize;
+            let short = (self.hot_count() - self.hot_full() + self.hot_max.div_ceil(ROOM_SHARE)) as usize;
             let aged = cold.iter().filter(|(_, region)| self.hot[region].at + after <= now).count();
-            cold.truncate(quarter.max(aged));
+            cold.truncate(short.max(aged));
         }
         for (_, region) in cold {
             if !self.away.has(region) {

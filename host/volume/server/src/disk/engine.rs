@@ -88,7 +88,8 @@ impl Engine {
 
     pub(super) fn readiness(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Uring(uring) => uring.ready.as_fd(),
+            // SAFETY: the ring is open as long as it is borrowed.
+            Self::Uring(uring) => unsafe { BorrowedFd::borrow_raw(uring.ring.as_raw_fd()) },
             Self::Threads(threads, _) => threads.results.ready.as_fd(),
         }
     }
@@ -114,6 +115,13 @@ impl Engine {
         }
     }
 
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            Self::Uring(uring) => uring.is_refused,
+            Self::Threads(..) => false,
+        }
+    }
+
     pub(super) fn under_way(&self) -> usize {
         match self {
             Self::Uring(uring) => uring.tasks.len() - uring.free.len(),
@@ -122,10 +130,11 @@ impl Engine {
     }
 }
 
-/// The kernel does it.
+/// The kernel does it. The ring itself can be polled: it is ready while something done is not looked at. An event file
+/// would cost two more system calls for each operation.
 pub(super) struct Uring {
     ring: IoUring,
-    ready: EventFd,
+    is_refused: bool,
     /// By the number that the kernel knows each call by. A task is here as long as the kernel may touch its memory.
     tasks: Vec<Option<Task>>,
     free: Vec<usize>,
@@ -143,9 +152,7 @@ impl Uring {
             .setup_coop_taskrun()
             .build(RING_ENTRIES)
             .or_else(|_| IoUring::builder().build(RING_ENTRIES))?;
-        let ready = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        ring.submitter().register_eventfd(ready.as_fd().as_raw_fd())?;
-        Ok(Self { ring, ready, tasks: Vec::new(), free: Vec::new(), waiting: VecDeque::new(), calls: 0 })
+        Ok(Self { ring, is_refused: false, tasks: Vec::new(), free: Vec::new(), waiting: VecDeque::new(), calls: 0 })
     }
 
     fn take(&mut self, task: Task) {
@@ -158,6 +165,7 @@ impl Uring {
     }
 
     fn begin(&mut self) -> io::Result<()> {
+        self.is_refused = false;
         // Whoever waits goes on when something is done.
         while let Some(number) = self.waiting.front().copied().filter(|_| self.calls < CALLS_MAX) {
             let Some(task) = &mut self.tasks[number] else { unreachable!("a task waits until its call is over") };
@@ -187,8 +195,7 @@ impl Uring {
                     Some(Errno::EBUSY | Errno::EAGAIN | Errno::EINTR)
                 ) =>
             {
-                // So that the loop comes back to this.
-                self.ready.write(1)?;
+                self.is_refused = true;
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -196,8 +203,6 @@ impl Uring {
     }
 
     fn reap(&mut self, done: &mut VecDeque<Done>) {
-        // Only empties it; there may have been nothing in it.
-        let _ = self.ready.read();
         let completed: Vec<(u64, i32)> =
             self.ring.completion().map(|entry: cqueue::Entry| (entry.user_data(), entry.result())).collect();
         self.calls -= completed.len();

@@ -99,6 +99,13 @@ impl Disk {
         self.engine.reap(done);
     }
 
+    /// Whether the kernel has taken no calls the last time, which [`Self::readiness`] does not tell: they are tried again
+    /// by the next [`Self::begin`].
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.engine.is_refused()
+    }
+
     /// How many operations are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {

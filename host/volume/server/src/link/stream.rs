@@ -27,6 +27,8 @@ struct Secured {
     held: std::ops::Range<usize>,
     /// The peer, or its machine, has closed the connection.
     is_over: bool,
+    /// The last call gave less than there was room for: another one now would give nothing.
+    is_drained: bool,
 }
 
 impl AsFd for Stream {
@@ -41,7 +43,13 @@ impl Stream {
     pub fn new(socket: TcpStream, session: Option<Connection>) -> Self {
         let secured = session.map(|mut session| {
             session.set_buffer_limit(Some(SEALED_BYTES_MAX));
-            Box::new(Secured { session, arrived: vec![0; ARRIVED_BYTES], held: 0..0, is_over: false })
+            Box::new(Secured {
+                session,
+                arrived: vec![0; ARRIVED_BYTES],
+                held: 0..0,
+                is_over: false,
+                is_drained: false,
+            })
         });
         Self { socket, secured }
     }
@@ -94,9 +102,14 @@ impl Secured {
     /// Decrypts something, of what has arrived or arrives now.
     fn receive(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         if self.held.is_empty() {
+            // Poll tells of what comes after.
+            if std::mem::take(&mut self.is_drained) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             let count = socket.read(&mut self.arrived)?;
             self.held = 0..count;
             self.is_over = count == 0;
+            self.is_drained = count > 0 && count < self.arrived.len();
         }
         let mut rest = &self.arrived[self.held.clone()];
         let count = self.session.read_tls(&mut rest)?;

@@ -214,7 +214,10 @@ impl Server {
             }
             (Operation::Read(id), Ok(())) => {
                 let data = buffer.unwrap_or_else(|| self.pool.take(0));
-                let done = DiskDone::Read { checksum: checksum(&data), zero: is_zero(&data) };
+                let zero = is_zero(&data);
+                // Zeroes are not sent, and nobody compares their checksum.
+                let checksum = if zero { 0 } else { checksum(&data) };
+                let done = DiskDone::Read { checksum, zero };
                 self.read.insert(id.0, Arc::new(data));
                 self.tell_done(id, Ok(done));
             }
@@ -256,7 +259,6 @@ impl Server {
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    // A whole line of the cache at a time.
-    let (chunks, rest) = bytes.as_chunks::<64>();
-    chunks.iter().all(|chunk| *chunk == [0; 64]) && rest.iter().all(|byte| *byte == 0)
+    // Without a branch inside a chunk, so that it is done by whole registers; data is most often seen in the first.
+    bytes.chunks(1024).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
 }

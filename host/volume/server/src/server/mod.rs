@@ -61,6 +61,9 @@ const GROW_BYTES: usize = 31 << 20;
 /// Zeroes that are written at once where a file system has no other way, in bytes.
 const ZEROES_BYTES: usize = 1 << 20;
 
+/// When calls are handed to a kernel again that has just taken none.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+
 /// Keys of those that there is one of.
 mod key {
     pub(super) const DISK: u64 = 1;
@@ -307,6 +310,9 @@ impl Server {
         if held_back || !self.clients.held_back(room).is_empty() {
             return Duration::ZERO;
         }
+        if self.disk.is_refused() {
+            return REFUSED_PAUSE;
+        }
         let (at, _) = self.core.poll_timeout();
         let core = length(at.since(now().monotonic));
         let ours = [
@@ -534,13 +540,15 @@ impl Server {
     }
 
     fn flush(&mut self, happenings: &mut Vec<Happening>) -> io::Result<()> {
-        self.disk.begin()?;
         let (room, is_full) = (self.room(), self.is_full());
-        self.clients.flush(room, &self.poll)?;
-        self.control.flush(&self.poll)?;
+        // What goes to the other copy comes first: its way is the longest, and it is at it while this one hands over its
+        // own.
         if let Some(link) = &mut self.link {
             link.flush(is_full, &self.poll, happenings)?;
         }
+        self.disk.begin()?;
+        self.clients.flush(room, &self.poll)?;
+        self.control.flush(&self.poll)?;
         Ok(())
     }
 
