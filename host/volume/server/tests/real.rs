@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+#[allow(dead_code, reason = "shared by two test programs, each of which uses a part of it")]
 mod pair;
 
 use std::fs;

@@ -50,10 +50,11 @@ impl Client {
         let mut asked = 3u32.to_be_bytes().to_vec();
         asked.extend(b"IHAVEOPT");
         asked.extend(OPT_GO.to_be_bytes());
-        asked.extend((4 + export.len() as u32 + 2).to_be_bytes());
+        asked.extend((4 + export.len() as u32 + 4).to_be_bytes());
         asked.extend((export.len() as u32).to_be_bytes());
         asked.extend(export.as_bytes());
-        asked.extend(0u16.to_be_bytes());
+        // One thing is to be told: which blocks it takes (NBD_INFO_BLOCK_SIZE).
+        asked.extend([1u16.to_be_bytes(), 3u16.to_be_bytes()].concat());
         stream.write_all(&asked)?;
         let mut size = None;
         loop {
@@ -66,7 +67,9 @@ impl Client {
                 REP_INFO if data[..2] == [0, 0] => size = Some(number(&data[2..10])),
                 REP_INFO => {}
                 REP_ACK => break,
-                other => return Err(io::Error::other(format!("refused: {other:x} {}", String::from_utf8_lossy(&data)))),
+                other => {
+                    return Err(io::Error::other(format!("refused: {other:x} {}", String::from_utf8_lossy(&data))));
+                }
             }
         }
         let size = size.ok_or_else(|| io::Error::other("the server says no size"))?;

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -79,7 +79,7 @@ impl Arbiter {
         });
     }
 
-    fn answer(&self, copy: Half, peer: &PathBuf, line: &str) -> Option<Value> {
+    fn answer(&self, copy: Half, peer: &Path, line: &str) -> Option<Value> {
         let said: Value = serde_json::from_str(line).unwrap();
         if let Some(event) = said["event"].as_str() {
             self.notes().events[copy as usize].push(event.to_owned());

@@ -160,7 +160,8 @@ impl Pair {
 
     /// What the process of a copy says that cannot be served.
     pub(crate) fn serve_in_vain(&self, copy: Half) -> String {
-        let output = limited(Path::new(PROGRAM), &["serve", &self.config(copy).display().to_string()]).output().unwrap();
+        let output =
+            limited(Path::new(PROGRAM), &["serve", &self.config(copy).display().to_string()]).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }

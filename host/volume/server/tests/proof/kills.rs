@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mainstay_test_support::{Direction, WAIT_LIMIT, wait_until};
+use mainstay_test_support::{Direction, WAIT_LIMIT, poll_until, wait_until};
 use mainstay_volume_core::label::{DurableState, Label};
 use mainstay_volume_core::log;
 use serde_json::json;
@@ -50,7 +50,8 @@ fn nothing_acknowledged_is_missing_whoever_is_killed() {
     if !under::is_possible() {
         return;
     }
-    let number = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().unwrap());
+    let number =
+        |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().unwrap());
     let rounds = number("MAINSTAY_SOAK_ROUNDS").unwrap_or(ROUNDS);
     let seed = number("MAINSTAY_SOAK_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -280,9 +281,19 @@ impl<'a> World<'a> {
 
     /// Which regions are in a copy's log.
     fn bits(&self, copy: Half) -> Vec<u32> {
-        let label = Label::decode(&self.raw(copy)[SIZE as usize..]).unwrap();
-        let replay = log::replay(&std::fs::read(self.pair.log(copy)).unwrap(), &label);
-        assert_eq!((replay.error, replay.sectors_damaged), (None, 0), "the log of {copy:?} is believed");
+        let look = || {
+            let label = Label::decode(&self.raw(copy)[SIZE as usize..]).unwrap();
+            log::replay(&std::fs::read(self.pair.log(copy)).unwrap(), &label)
+        };
+        let mut replay = look();
+        // A process may change both between a look at the one and at the other; who is dead may not.
+        let is_whole = |replay: &log::Replay| (&replay.error, replay.sectors_damaged) == (&None, 0);
+        let _ = self.pair.is_served(copy)
+            && poll_until(WAIT_LIMIT, || {
+                replay = look();
+                is_whole(&replay)
+            });
+        assert!(is_whole(&replay), "the log of {copy:?} is not believed: {:?}", replay.error);
         replay.dirty.iter().map(|region| region.0).collect()
     }
 

@@ -7,8 +7,8 @@ mod disk;
 mod kills;
 mod links;
 mod operator;
-mod power;
-mod trouble;
 #[allow(dead_code, reason = "shared by two test programs, each of which uses a part of it")]
 #[path = "../pair/mod.rs"]
 mod pair;
+mod power;
+mod trouble;

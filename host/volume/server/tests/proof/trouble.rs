@@ -2,6 +2,7 @@
 //! that is silently another one.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 
 use mainstay_test_support::{TempDir, WAIT_LIMIT, wait_until};
 use mainstay_volume_core::bitmap::Bitmap;
@@ -100,7 +101,9 @@ fn a_source_whose_log_cannot_be_written_acknowledges_nothing_more() {
     }
     let log = failing(LOG_BYTES);
     let mut pair = Pair::new();
-    fs::copy(pair.log(A), log.disk()).unwrap();
+    let there = fs::OpenOptions::new().write(true).open(log.disk()).unwrap();
+    there.write_all_at(&fs::read(pair.log(A)).unwrap(), 0).unwrap();
+    drop(there);
     pair.set(A, "log", json!(log.disk()));
     pair.start();
     assert_eq!(write(&pair, 0, 5), 0);
