@@ -117,6 +117,8 @@ fn verify(fio: &std::path::Path, uri: &str, how: &[&str]) {
         &size,
         "--verify=crc32c",
         "--verify_fatal=1",
+        // Else it leaves a file here.
+        "--verify_state_save=0",
         "--rw=randwrite",
         "--bsrange=512-64k",
         "--bs_unaligned=0",
