@@ -65,6 +65,12 @@ sim *args: toolchain
     esac; \
     cargo run --release --quiet --package mainstay-sim -- "$@"
 
+# A mirrored volume whose processes are killed in ROUNDS rounds (500), half of the times with the loss of what was not
+# flushed, and after each the promise of docs/concepts/volume.md is held against what is left. A SEED repeats decisions.
+soak-volume rounds="500" seed="": toolchain
+    @MAINSTAY_REQUIRE_REAL=1 MAINSTAY_SOAK_ROUNDS="{{ rounds }}" MAINSTAY_SOAK_SEED="{{ seed }}" \
+        cargo test --release -p mainstay-volume --test proof kills -- --nocapture
+
 # Plants each bug in the core, one after the other, and shows that the simulation finds it.
 sim-bugs *args: toolchain
     @cargo run --release --quiet --package mainstay-sim --features planted-bugs --target-dir "$CARGO_TARGET_DIR/sim-bugs" -- bugs "$@"

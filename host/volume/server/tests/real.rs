@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+#[allow(dead_code, reason = "shared by two test programs, each of which uses a part of it")]
 mod pair;
 
 use std::fs;
@@ -116,6 +117,8 @@ fn verify(fio: &std::path::Path, uri: &str, how: &[&str]) {
         &size,
         "--verify=crc32c",
         "--verify_fatal=1",
+        // Else it leaves a file here.
+        "--verify_state_save=0",
         "--rw=randwrite",
         "--bsrange=512-64k",
         "--bs_unaligned=0",

@@ -162,9 +162,15 @@ impl Volume {
             let thens = self.durable.label_writing.take().map(|(_, thens)| thens).unwrap_or_default();
             match result {
                 Ok(()) => thens.into_iter().for_each(|then| self.follow(then)),
-                Err(error) if self.failed.is_none() => self.fail("writing the label", error),
-                // A copy that has failed cannot say so durably either.
-                Err(_) => self.follow_failed(false),
+                Err(error) => {
+                    if self.failed.is_none() {
+                        self.fail("writing the label", error);
+                    } else {
+                        // A copy that has failed cannot say so durably either.
+                        self.follow_failed(false);
+                    }
+                    thens.into_iter().for_each(|then| self.give_up_on(then));
+                }
             }
             self.write_label_if_free();
         } else if self.durable.log_writing == Some(id) {
@@ -223,6 +229,41 @@ impl Volume {
             Then::Outdated(_) | Then::Nothing => {}
         }
         self.stir();
+    }
+
+    /// What waited for the log never follows: nothing is written to it any more.
+    pub(super) fn give_up_on_log(&mut self) {
+        for (_, then) in core::mem::take(&mut self.durable.log_waiting) {
+            self.give_up_on(then);
+        }
+    }
+
+    /// It will not be durable: whoever waits for it is told.
+    fn give_up_on(&mut self, then: Then) {
+        match then {
+            Then::Answer(id) => {
+                let result = Err(self.why_failed());
+                self.outputs.push_back(Output::Answer { id, result });
+            }
+            Then::Marked(token) => {
+                self.outputs.push_back(Output::AnswerMark { token, outcome: Marked::Unreachable });
+            }
+            // Promotions and demotions are ended with the service; what is said to the peer is that this copy has failed.
+            Then::Announced(_)
+            | Then::Stamped(_)
+            | Then::Settled(_)
+            | Then::Promoted(_)
+            | Then::Merged(_)
+            | Then::Accepted(_)
+            | Then::Behind(_)
+            | Then::Shared(_)
+            | Then::Whole(_)
+            | Then::Outdated(_)
+            | Then::Failed
+            | Then::Demoted
+            | Then::Anew
+            | Then::Nothing => {}
+        }
     }
 
     fn follow_failed(&mut self, marked: bool) {

@@ -48,7 +48,9 @@ use alloc::vec::Vec;
 use mainstay_core::time::{Monotonic, Now, UnixMs};
 
 use crate::bitmap::Bitmap;
-use crate::io::{Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, Input, LinkId, Output, RequestError};
+use crate::io::{
+    Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, Input, LinkId, Output, Refusal, RequestError,
+};
 use crate::label::{DurableState, Label, LabelError};
 use crate::log;
 use crate::message::Message;
@@ -365,6 +367,12 @@ impl Volume {
         self.role == Role::Source && self.failed.is_none()
     }
 
+    /// To an operator, of a copy that has failed.
+    fn why_failed(&self) -> Refusal {
+        let text = self.failed.map(|(what, error)| alloc::format!("{what}: {error:?}"));
+        Refusal::Backing(text.unwrap_or_default())
+    }
+
     /// V10: this copy serves nothing any more, is never a resync source, and is not believed until it was copied anew.
     fn fail(&mut self, what: &'static str, error: DiskError) {
         if self.failed.is_some() {
@@ -372,7 +380,12 @@ impl Volume {
         }
         self.failed = Some((what, error));
         self.report(Event::BackingFailed { what, error });
+        if let Some(id) = self.end_promoting() {
+            let result = Err(self.why_failed());
+            self.outputs.push_back(Output::Answer { id, result });
+        }
         self.end_service(RequestError::Backing);
+        self.give_up_on_log();
         self.drop_applying();
         self.label.state = DurableState::Inconsistent;
         self.write_label(Then::Failed);

@@ -83,12 +83,16 @@ impl Volume {
         if self.right.take().is_some() || self.role == Role::Source {
             self.report(why);
         }
-        if let Some(promoting) = self.promoting.take() {
-            let result = Err(Refusal::NoRight);
-            self.outputs.push_back(Output::Answer { id: promoting.id, result });
+        if let Some(id) = self.end_promoting() {
+            self.outputs.push_back(Output::Answer { id, result: Err(Refusal::NoRight) });
         }
         self.end_service(RequestError::NoRight);
         self.stir();
+    }
+
+    /// A promotion that was under way is none any more: who has asked for it.
+    pub(super) fn end_promoting(&mut self) -> Option<OperatorId> {
+        self.promoting.take().map(|promoting| promoting.id)
     }
 
     /// This copy is not the source any more. What is under way on its disk ends by itself.

@@ -463,6 +463,48 @@ fn v10_a_source_whose_backing_fails_answers_errors_and_says_so() {
 }
 
 #[test]
+fn v10_whoever_asked_is_answered_when_label_or_log_cannot_be_written() {
+    let failed = Err(DiskError::Errno(5));
+    let backing = |rig: &Rig, operator: u64| {
+        let id = crate::io::OperatorId(operator);
+        let answers = |output: &&Output| matches!(output, Output::Answer { id: of, result: Err(Refusal::Backing(_)) } if *of == id);
+        rig.out.iter().filter(answers).count()
+    };
+    // Who asks, and whether it is the log that fails, or the label.
+    let requests = [
+        (OperatorRequest::Promote(Basis::Confirmed), false),
+        (OperatorRequest::Promote(Basis::Force), true),
+        (OperatorRequest::Pause, false),
+    ];
+    for (request, in_log) in requests {
+        let mut rig = Rig::new(config(), request != OperatorRequest::Promote(Basis::Force));
+        rig.input(Input::Right { epoch: epoch(3), until: None });
+        rig.out.clear();
+        rig.holds = true;
+        rig.input(Input::Operator { id: crate::io::OperatorId(9), request });
+        // A second one, behind the first.
+        rig.input(Input::Operator { id: crate::io::OperatorId(10), request: OperatorRequest::Pause });
+        for _ in 0..8 {
+            let writes: Vec<_> = rig.out.drain(..).collect();
+            for output in writes {
+                match output {
+                    Output::WriteLabel { id, .. } => {
+                        let result = if in_log { Ok(()) } else { failed };
+                        rig.input(Input::Written { id, result });
+                    }
+                    Output::WriteLog { id, .. } => rig.input(Input::Written { id, result: failed }),
+                    answer @ Output::Answer { .. } => rig.out.push(answer),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(backing(&rig, 9), 1, "{request:?}: {:?}", rig.out);
+        assert_eq!(rig.volume.status().copy, CopyState::Failed);
+        assert!(in_log || backing(&rig, 10) == 1, "{request:?}: {:?}", rig.out);
+    }
+}
+
+#[test]
 fn v11_two_that_went_on_alone_are_not_overwritten_until_somebody_says_who_survives() {
     let mut rig = Rig::new(config(), true);
     rig.link(1);

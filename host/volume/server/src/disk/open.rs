@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
 use nix::fcntl::OFlag;
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 
 use super::Shared;
 use super::task::File;
@@ -103,8 +103,8 @@ impl Volume {
         }
         let (beside, _) = open(metadata, true)?;
         let shared = |file, path: &Path| {
-            let keeps_dsync = keeps_dsync(&file);
-            Arc::new(File { file, path: path.to_owned(), keeps_dsync, way: AtomicU8::new(0) })
+            let (keeps_dsync, way) = (keeps_dsync(&file), AtomicU8::new(first_way(&file)));
+            Arc::new(File { file, path: path.to_owned(), keeps_dsync, way })
         };
         Ok(Self {
             backing: shared(data, backing),
@@ -192,6 +192,13 @@ fn keeps_dsync(file: &fs::File) -> bool {
     let is_device = file.metadata().is_ok_and(|found| found.file_type().is_block_device());
     let own = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC];
     is_device || fstatfs(file).is_ok_and(|found| own.contains(&found.filesystem_type()))
+}
+
+/// Of the ways of `Way::ALL`, the first that gives zeroes for certain. Linux's own file systems read as zeroes where a
+/// hole was punched (fallocate(2)); one of user space may pass it on as advice: nbdfuse makes it a trim of NBD, after
+/// which anything may be read.
+fn first_way(file: &fs::File) -> u8 {
+    fstatfs(file).map_or(1, |found| u8::from(found.filesystem_type() == FUSE_SUPER_MAGIC))
 }
 
 /// The smallest block that direct I/O takes here: tried, as older kernels do not tell.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+pub(crate) mod client;
+pub(crate) mod daemon;
+pub(crate) mod model;
 pub(crate) mod under;
 
 use std::fs;
@@ -10,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use mainstay_test_support::{Guard, Port, TempDir, WAIT_LIMIT, wait_until};
+use mainstay_test_support::{Guard, Port, Relay, TempDir, WAIT_LIMIT, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
@@ -26,10 +29,12 @@ pub(crate) struct Pair {
     /// Where their data is, if not in a file beside all the others.
     disks: [Option<PathBuf>; 2],
     port: Port,
+    /// What the mirror link goes through, if anything.
+    relay: Option<Relay>,
 }
 
 /// Which copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Half {
     A = 0,
     B = 1,
@@ -37,7 +42,11 @@ pub(crate) enum Half {
 pub(crate) use Half::{A, B};
 
 impl Half {
-    fn name(self) -> &'static str {
+    pub(crate) fn other(self) -> Self {
+        [B, A][self as usize]
+    }
+
+    pub(crate) fn name(self) -> &'static str {
         ["A", "B"][self as usize]
     }
 
@@ -59,7 +68,22 @@ impl Pair {
 
     /// The same, with their data on these.
     pub(crate) fn on(disks: [Option<PathBuf>; 2], more: &Value) -> Self {
-        let pair = Self { folder: TempDir::new(), served: [None, None], disks, port: Port::reserve() };
+        Self::make(disks, more, |_| None)
+    }
+
+    /// The same, and the mirror link can be cut.
+    pub(crate) fn relayed(disks: [Option<PathBuf>; 2], more: &Value) -> Self {
+        Self::make(disks, more, |target| Some(Relay::to(target).unwrap()))
+    }
+
+    fn make(
+        disks: [Option<PathBuf>; 2],
+        more: &Value,
+        relay: impl FnOnce(std::net::SocketAddr) -> Option<Relay>,
+    ) -> Self {
+        let port = Port::reserve();
+        let relay = relay(port.address());
+        let pair = Self { folder: TempDir::new(), served: [None, None], disks, port, relay };
         let authority = authority();
         fs::write(pair.folder.join("ca.pem"), &authority.1).unwrap();
         for node in ["ex01", "ex02"] {
@@ -67,12 +91,16 @@ impl Pair {
         }
         for copy in [A, B] {
             let (node, peer) = copy.nodes();
-            let end = if copy == A { "connect" } else { "listen" };
+            let (end, address) = match (copy, &pair.relay) {
+                (A, Some(relay)) => ("connect", relay.address()),
+                (A, None) => ("connect", pair.port.address()),
+                (B, _) => ("listen", pair.port.address()),
+            };
             let path = |name: &str| pair.folder.join(name);
             let mut config = json!({
                 "name": "mail", "volume": VOLUME, "side": copy.name(), "backing": pair.backing(copy),
-                "log": path(&format!("{}.log", copy.name())), "nbd": pair.nbd(copy), "control": pair.control(copy),
-                "link": { end: pair.port.address(), "tls": {
+                "log": pair.log(copy), "nbd": pair.nbd(copy), "control": pair.control(copy),
+                "link": { end: address, "tls": {
                     "cluster": "mail", "peer": peer, "authority": path("ca.pem"),
                     "certificate": path(&format!("{node}.pem")), "key": path(&format!("{node}.key")) } },
             });
@@ -99,6 +127,14 @@ impl Pair {
         self.disks[copy as usize].clone().unwrap_or_else(|| self.folder.join(format!("{}.img", copy.name())))
     }
 
+    pub(crate) fn log(&self, copy: Half) -> PathBuf {
+        self.folder.join(format!("{}.log", copy.name()))
+    }
+
+    pub(crate) fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("it is a relayed pair")
+    }
+
     pub(crate) fn nbd(&self, copy: Half) -> PathBuf {
         self.folder.join(format!("{}.nbd", copy.name()))
     }
@@ -111,8 +147,23 @@ impl Pair {
         self.port.address()
     }
 
-    fn config(&self, copy: Half) -> PathBuf {
+    pub(crate) fn config(&self, copy: Half) -> PathBuf {
         self.folder.join(format!("{}.json", copy.name()))
+    }
+
+    /// Changes one line of a copy's config.
+    pub(crate) fn set(&self, copy: Half, key: &str, value: Value) {
+        let mut config: Value = serde_json::from_slice(&fs::read(self.config(copy)).unwrap()).unwrap();
+        config[key] = value;
+        fs::write(self.config(copy), config.to_string()).unwrap();
+    }
+
+    /// What the process of a copy says that cannot be served.
+    pub(crate) fn serve_in_vain(&self, copy: Half) -> String {
+        let output =
+            limited(Path::new(PROGRAM), &["serve", &self.config(copy).display().to_string()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
     /// As NBD clients name it.
@@ -126,8 +177,14 @@ impl Pair {
 
     /// Starts the process of a copy.
     pub(crate) fn serve(&mut self, copy: Half) {
+        self.serve_with(copy, |_| {});
+    }
+
+    /// The same, in other circumstances.
+    pub(crate) fn serve_with(&mut self, copy: Half, circumstances: impl FnOnce(&mut Command)) {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(self.config(copy));
+        circumstances(&mut command);
         let guard = Guard::start(copy.name(), &mut command).unwrap();
         self.served[copy as usize] = Some(guard);
         wait_until(WAIT_LIMIT, "the control socket answers", || self.try_ask(copy, &json!("status")).is_some());
@@ -152,13 +209,12 @@ impl Pair {
         self.served[copy as usize] = None;
     }
 
+    pub(crate) fn is_served(&self, copy: Half) -> bool {
+        self.served[copy as usize].is_some()
+    }
+
     fn try_ask(&self, copy: Half, ask: &Value) -> Option<Value> {
-        let mut stream = UnixStream::connect(self.control(copy)).ok()?;
-        stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
-        stream.write_all(format!("{}\n", json!({ "id": 1, "ask": ask })).as_bytes()).ok()?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).ok()?;
-        serde_json::from_str::<Value>(&line).ok().map(|value| value["reply"].clone())
+        try_ask(&self.control(copy), ask)
     }
 
     pub(crate) fn ask(&self, copy: Half, ask: &Value) -> Value {
@@ -203,7 +259,17 @@ impl Pair {
     }
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-volume");
+/// Asks on a control socket; none if nobody answers there.
+pub(crate) fn try_ask(control: &Path, ask: &Value) -> Option<Value> {
+    let mut stream = UnixStream::connect(control).ok()?;
+    stream.set_read_timeout(Some(WAIT_LIMIT)).ok()?;
+    stream.write_all(format!("{}\n", json!({ "id": 1, "ask": ask })).as_bytes()).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    serde_json::from_str::<Value>(&line).ok().map(|value| value["reply"].clone())
+}
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mainstay-volume");
 
 /// A program with a time limit; its output when it succeeds.
 #[track_caller]

@@ -54,12 +54,17 @@ impl Under {
         self.folder.path()
     }
 
+    /// Where the disk itself can be asked what it has, past everything that is above it.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
     fn mount(&self) -> PathBuf {
         self.folder.join("mount")
     }
 
     pub(crate) fn power_on(&mut self) {
-        let socket = self.folder.join("socket");
+        let socket = self.socket();
         // One that is there from before would let nbdfuse begin too early.
         let _ = fs::remove_file(&socket);
         fs::create_dir_all(self.mount()).unwrap();
@@ -88,6 +93,6 @@ impl Under {
 
 impl Drop for Under {
     fn drop(&mut self) {
-        self.unmount();
+        self.power_off();
     }
 }

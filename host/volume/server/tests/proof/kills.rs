@@ -1,0 +1,386 @@
+//! Round after round: a source under load, its target or both are killed at a random moment, by half of the times with
+//! the loss of everything that was not flushed. Then the promise of a volume is held against what is left: whatever was
+//! acknowledged as durable is on every copy that can be put in service without force.
+//!
+//! Decisions come from a seed. Moments do not: the same seed gives the same rounds, not the same interleavings.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mainstay_test_support::{Direction, WAIT_LIMIT, poll_until, wait_until};
+use mainstay_volume_core::label::{DurableState, Label};
+use mainstay_volume_core::log;
+use serde_json::json;
+
+use crate::pair::client::{Client, read_all};
+use crate::pair::daemon::Arbiter;
+use crate::pair::model::{End, Random, Shared, Writers};
+use crate::pair::under::{self, Under};
+use crate::pair::{A, B, Half, LABEL, Pair};
+
+/// Data of a copy, in bytes: 256 regions.
+const SIZE: u64 = 16 << 20;
+const REGION: u64 = 64 << 10;
+const STALL: Duration = Duration::from_secs(10);
+/// Rounds that are part of every test run, and pairs that have their rounds side by side.
+const ROUNDS: u64 = 12;
+const PAIRS: u64 = 3;
+
+/// What all rounds came to.
+#[derive(Debug, Default)]
+struct Counts {
+    rounds: AtomicU64,
+    kills: AtomicU64,
+    losses: AtomicU64,
+    looked_at: AtomicU64,
+    resyncs: AtomicU64,
+    regions: AtomicU64,
+    union_regions: AtomicU64,
+    durable: AtomicU64,
+}
+
+fn add(to: &AtomicU64, count: u64) {
+    to.fetch_add(count, Ordering::Relaxed);
+}
+
+#[test]
+fn nothing_acknowledged_is_missing_whoever_is_killed() {
+    if !under::is_possible() {
+        return;
+    }
+    let number =
+        |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().unwrap());
+    let rounds = number("MAINSTAY_SOAK_ROUNDS").unwrap_or(ROUNDS);
+    let seed = number("MAINSTAY_SOAK_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_nanos() as u64 % 1_000_000_000
+    });
+    println!("seed {seed}, {rounds} rounds");
+    let (counts, began) = (Counts::default(), Instant::now());
+    thread::scope(|scope| {
+        let counts = &counts;
+        let pairs: Vec<_> = (0..PAIRS)
+            .map(|pair| {
+                let many = rounds / PAIRS + u64::from(pair < rounds % PAIRS);
+                thread::Builder::new()
+                    .name("kills".into())
+                    .spawn_scoped(scope, move || World::new(Random(seed * PAIRS + pair), pair, counts).live(many))
+                    .unwrap()
+            })
+            .collect();
+        for pair in pairs {
+            assert!(pair.join().is_ok(), "a pair broke the promise: seed {seed}");
+        }
+    });
+    println!("seed {seed}: {counts:?} in {:.1} s", began.elapsed().as_secs_f64());
+    let count = |what: &AtomicU64| what.load(Ordering::Relaxed);
+    assert_eq!(count(&counts.rounds), rounds);
+    assert!(count(&counts.kills) >= rounds && count(&counts.losses) > 0, "{counts:?}");
+    assert!(count(&counts.looked_at) >= rounds && count(&counts.durable) > 10 * rounds, "{counts:?}");
+}
+
+/// What is known when two copies are about to meet.
+struct Meeting {
+    bits: BTreeSet<u32>,
+    resync_bytes: [u64; 2],
+    wire_bytes: [u64; 2],
+    events: [usize; 2],
+}
+
+struct World<'a> {
+    // In this order: processes end before their disks.
+    pair: Pair,
+    disks: [Under; 2],
+    arbiter: Arbiter,
+    model: Shared,
+    writers: Option<Writers>,
+    random: Random,
+    source: Half,
+    meeting: Option<Meeting>,
+    number: u64,
+    /// What was done in this round.
+    story: Vec<String>,
+    counts: &'a Counts,
+}
+
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("pair {}, its last round: {}", self.number, self.story.join("; "));
+        }
+        for copy in [A, B] {
+            if self.pair.is_served(copy) {
+                self.pair.process(copy).kill_alone();
+            }
+        }
+        self.pair.relay().drop_connections();
+        if let Some(writers) = self.writers.take() {
+            writers.stop();
+        }
+    }
+}
+
+impl<'a> World<'a> {
+    fn new(random: Random, number: u64, counts: &'a Counts) -> Self {
+        let disks = [0; 2].map(|_| Under::new("cache", &["cache=writeback"], SIZE + LABEL));
+        let times = json!({
+            "arbiter": true, "alone-after-ms": 50, "peer-timeout-ms": 1500, "stall-ms": STALL.as_millis() as u64
+        });
+        let places = disks.each_ref().map(|disk| Some(disk.disk()));
+        let pair = Pair::relayed(places, &times);
+        let (arbiter, model) = (Arbiter::default(), Shared::new(SIZE));
+        let (story, meeting) = (Vec::new(), None);
+        let mut world =
+            Self { pair, disks, arbiter, model, writers: None, random, source: A, meeting, number, story, counts };
+        world.serve(B);
+        world.serve(A);
+        world.recover();
+        world
+    }
+
+    fn live(mut self, rounds: u64) {
+        self.settle();
+        self.switch_over();
+        for round in 0..rounds {
+            self.story = vec![format!("round {round}, {:?} is the source", self.source)];
+            let began = Instant::now();
+            self.round();
+            add(&self.counts.rounds, 1);
+            if std::env::var_os("MAINSTAY_SOAK_ROUNDS").is_some() {
+                println!("{:4} ms: {}", began.elapsed().as_millis(), self.story.join("; "));
+            }
+        }
+        self.stop_writing();
+        add(&self.counts.durable, self.model.lock().durable);
+    }
+
+    /// Roles change in order: then nothing is left in the logs.
+    fn switch_over(&mut self) {
+        self.stop_writing();
+        let (source, target) = (self.source, self.source.other());
+        assert_eq!(self.pair.ask(source, &json!("demote")), json!("done"));
+        assert_eq!(self.bits(source), [] as [u32; 0], "after a switchover in order both are the same");
+        wait_until(WAIT_LIMIT, "both are targets", || self.pair.status(target)["link"] == json!("idle"));
+        self.arbiter.promote(&self.pair, target).unwrap();
+        self.source = target;
+        self.settle();
+    }
+
+    fn round(&mut self) {
+        if self.random.one_in(4) {
+            self.story.push("switch over".into());
+            self.switch_over();
+        }
+        self.rest(20, 150);
+        self.crash();
+        self.rest(0, 50);
+        self.recover();
+        self.rest(0, 100);
+        if self.random.one_in(6) {
+            self.crash();
+            self.recover();
+        }
+        self.serve_other();
+        if self.random.one_in(4) {
+            self.rest(0, 60);
+            self.crash();
+            self.recover();
+            self.serve_other();
+        }
+        self.settle();
+    }
+
+    fn rest(&mut self, from: u64, to: u64) {
+        let ms = from + self.random.below(to - from);
+        self.story.push(format!("{ms} ms"));
+        thread::sleep(Duration::from_millis(ms));
+    }
+
+    /// Kills the source, its target, or both; each may lose what it has not flushed.
+    fn crash(&mut self) {
+        let source = self.source;
+        let victims: &[Half] = match self.random.below(4) {
+            0 => &[source],
+            1 => &[source.other()],
+            2 => &[source, source.other()],
+            _ => &[source.other(), source],
+        };
+        if self.random.one_in(6) {
+            self.story.push("silently".into());
+            self.pair.relay().cut();
+        }
+        let mut lose = Vec::new();
+        for copy in victims {
+            if self.pair.is_served(*copy) {
+                self.pair.kill(*copy);
+                add(&self.counts.kills, 1);
+            }
+            let loses = self.random.one_in(2);
+            self.story.push(format!("kill {copy:?}{}", if loses { " and lose what it has not flushed" } else { "" }));
+            if loses {
+                lose.push(*copy);
+            }
+        }
+        for copy in lose {
+            self.disks[copy as usize].power_off();
+            self.disks[copy as usize].power_on();
+            add(&self.counts.losses, 1);
+        }
+        self.meeting = None;
+        if !self.pair.is_served(source) {
+            self.stop_writing();
+        }
+    }
+
+    fn stop_writing(&mut self) {
+        let Some(writers) = self.writers.take() else { return };
+        let (ends, longest) = writers.stop();
+        let is_served = self.pair.is_served(self.source);
+        let expected = if is_served { End::Told } else { End::Gone };
+        // Whoever was told before its server was killed has ended well all the same.
+        assert!(ends.iter().all(|end| *end == expected || *end == End::Told), "{ends:?}, wanted {expected:?}");
+        assert!(longest < STALL + Duration::from_secs(5), "V1: something was held for {longest:?}");
+    }
+
+    /// Starts the process of a copy. If the other one has one, they are going to meet.
+    fn serve(&mut self, copy: Half) {
+        let relay = self.pair.relay();
+        relay.drop_connections();
+        relay.resume();
+        self.meeting = self.pair.is_served(copy.other()).then(|| {
+            self.model.lock().note_anew();
+            let bits = [A, B].into_iter().flat_map(|copy| self.bits(copy)).collect();
+            let bytes = |copy: Half| match self.pair.is_served(copy) {
+                true => self.pair.status(copy)["resync-bytes"].as_u64().unwrap(),
+                false => 0,
+            };
+            let events = [A, B].map(|copy| self.arbiter.notes().events[copy as usize].len());
+            Meeting { bits, resync_bytes: [A, B].map(bytes), wire_bytes: self.wire_bytes(), events }
+        });
+        self.story.push(format!("serve {copy:?}"));
+        self.pair.serve(copy);
+        self.arbiter.follow(&self.pair, copy);
+    }
+
+    fn serve_other(&mut self) {
+        if !self.pair.is_served(self.source.other()) {
+            self.serve(self.source.other());
+        }
+    }
+
+    /// What each has sent to the other.
+    fn wire_bytes(&self) -> [u64; 2] {
+        [Direction::ToTarget, Direction::ToClient].map(|direction| self.pair.relay().carried_bytes(direction))
+    }
+
+    fn raw(&self, copy: Half) -> Vec<u8> {
+        read_all(&self.disks[copy as usize].socket(), "").unwrap()
+    }
+
+    /// Which regions are in a copy's log.
+    fn bits(&self, copy: Half) -> Vec<u32> {
+        let look = || {
+            let label = Label::decode(&self.raw(copy)[SIZE as usize..]).unwrap();
+            log::replay(&std::fs::read(self.pair.log(copy)).unwrap(), &label)
+        };
+        let mut replay = look();
+        // A process may change both between a look at the one and at the other; who is dead may not.
+        let is_whole = |replay: &log::Replay| (&replay.error, replay.sectors_damaged) == (&None, 0);
+        let _ = self.pair.is_served(copy)
+            && poll_until(WAIT_LIMIT, || {
+                replay = look();
+                is_whole(&replay)
+            });
+        assert!(is_whole(&replay), "the log of {copy:?} is not believed: {:?}", replay.error);
+        replay.dirty.iter().map(|region| region.0).collect()
+    }
+
+    /// The promise, for every copy that has no process: if it can be put in service without force, it has everything.
+    fn look_at_the_dead(&mut self) {
+        for copy in [A, B].into_iter().filter(|copy| !self.pair.is_served(*copy)) {
+            // As long as this is held nobody goes on without this copy.
+            let notes = self.arbiter.notes();
+            let raw = self.raw(copy);
+            let label = Label::decode(&raw[SIZE as usize..]).unwrap();
+            let takes_force = label.state != DurableState::Good || notes.marked[copy as usize];
+            self.story.push(format!("{copy:?} is {:?}{}", label.state, if takes_force { "" } else { ", looked at" }));
+            if !takes_force {
+                self.model.lock().check(&raw).unwrap_or_else(|what| panic!("copy {copy:?}: {what}"));
+                add(&self.counts.looked_at, 1);
+            }
+        }
+    }
+
+    /// There is a source again, and it is written to.
+    fn recover(&mut self) {
+        self.look_at_the_dead();
+        if self.writers.is_some() {
+            return assert_eq!(self.pair.status(self.source)["role"], json!("source"), "it goes on");
+        }
+        if self.random.one_in(4) {
+            for copy in [B, A].into_iter().filter(|copy| !self.pair.is_served(*copy)).collect::<Vec<_>>() {
+                self.serve(copy);
+            }
+        }
+        let order = if self.random.one_in(2) { [A, B] } else { [B, A] };
+        let mut refusals = Vec::new();
+        let promoted = order.into_iter().find(|copy| {
+            if !self.pair.is_served(*copy) {
+                self.serve(*copy);
+            }
+            let promoted = self.arbiter.promote(&self.pair, *copy);
+            promoted.map_err(|why| refusals.push(why)).is_ok()
+        });
+        let Some(source) = promoted else { panic!("no copy can be put in service without force: {refusals:?}") };
+        self.story.push(format!("promote {source:?}"));
+        self.source = source;
+        let data = Client::connect(&self.pair.nbd(source), "mail").unwrap().read(SIZE as usize).unwrap();
+        self.model.lock().promoted(&data).unwrap_or_else(|what| panic!("{source:?} was promoted: {what}"));
+        add(&self.counts.looked_at, 1);
+        self.writers = Some(Writers::start(&self.model, &self.pair.nbd(source), &mut self.random));
+    }
+
+    /// Both copies have everything, and are the same; no more was copied than may differ.
+    fn settle(&mut self) {
+        if self.random.one_in(2) {
+            self.story.push("quiet".into());
+            self.stop_writing();
+        }
+        let source = self.source;
+        wait_until(WAIT_LIMIT * 2, "both copies are up to date", || self.pair.status(source)["link"] == "connected");
+        self.stop_writing();
+        self.look_at_what_was_copied();
+        let [a, b] = [A, B].map(|copy| self.raw(copy));
+        let (a, b) = (&a[..SIZE as usize], &b[..SIZE as usize]);
+        let region = REGION as usize;
+        let different = a.chunks(region).zip(b.chunks(region)).position(|(a, b)| a != b);
+        assert_eq!(different, None, "a region differs");
+        self.model.lock().settle(a);
+        self.writers = Some(Writers::start(&self.model, &self.pair.nbd(source), &mut self.random));
+    }
+
+    fn look_at_what_was_copied(&mut self) {
+        let Some(meeting) = self.meeting.take() else { return };
+        let source = self.source as usize;
+        let model = self.model.lock();
+        let (touched, written_bytes) = model.noted();
+        let union = meeting.bits.union(touched).count() as u64;
+        let limit = union * REGION * 105 / 100;
+        let copied = self.pair.status(self.source)["resync-bytes"].as_u64().unwrap() - meeting.resync_bytes[source];
+        assert!(copied <= limit, "{copied} bytes were copied, and no more than {union} regions may differ");
+        // What was written meanwhile is sent too, each request in a frame; and certificates, logs and labels.
+        let sent = self.wire_bytes()[source] - meeting.wire_bytes[source];
+        let more = written_bytes * 5 / 4 + (256 << 10);
+        assert!(sent <= limit + more, "{sent} bytes were sent for {union} regions and {written_bytes} bytes of writes");
+        let notes = self.arbiter.notes();
+        let said = |event: &String| event.strip_prefix("resync of ")?.split(' ').next()?.parse::<u64>().ok();
+        let regions: Vec<u64> = notes.events[source][meeting.events[source]..].iter().filter_map(said).collect();
+        assert!(regions.iter().all(|regions| *regions <= union), "{regions:?} of {union} regions");
+        self.story.push(format!("copied {copied} bytes, {regions:?} regions of {union}, {sent} sent"));
+        add(&self.counts.resyncs, regions.len() as u64);
+        add(&self.counts.regions, regions.iter().sum());
+        add(&self.counts.union_regions, union);
+    }
+}
