@@ -10,6 +10,9 @@ use crate::mount::{Checked, Content, Mounted, Outcome, Place, Room, Source, User
 use crate::volume::{Attachment, CopyState, MirrorState, Role, Standing};
 use crate::{Fault, FaultKind};
 
+/// What a fake file system says of its room.
+const ROOM: Room = Room { size_bytes: 1 << 30, free_bytes: 1 << 29, inodes: 65_536, free_inodes: 65_000 };
+
 /// What is on a fake disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disk {
@@ -108,14 +111,6 @@ pub(crate) struct Disks {
     pub(super) missing_programs: BTreeSet<String>,
 }
 
-fn failed(code: &str, message: impl Into<String>) -> Fault {
-    Fault::new(FaultKind::Failed, code, message)
-}
-
-fn unavailable(code: &str, message: impl Into<String>) -> Fault {
-    Fault::new(FaultKind::Unavailable, code, message)
-}
-
 impl Disks {
     fn volume(&mut self, name: &str) -> Result<&mut FakeVolume, Fault> {
         self.volumes.get_mut(name).ok_or_else(|| denied(format_args!("the volume {name}")))
@@ -143,23 +138,29 @@ impl Disks {
             return Ok(());
         }
         if !volume.right {
-            return Err(unavailable("no-right", format!("this node holds no right to write for the volume {name}")));
+            return Err(Fault::new(
+                FaultKind::Unavailable,
+                "no-right",
+                format!("this node holds no right to write for the volume {name}"),
+            ));
         }
         match volume.copy {
             CopyState::UpToDate | CopyState::LastKnownGood => {
                 volume.role = Role::Source;
                 Ok(())
             }
-            CopyState::Outdated | CopyState::Inconsistent | CopyState::Failed => {
-                Err(failed("not-promotable", format!("the copy of {name} here is not good enough")))
-            }
+            CopyState::Outdated | CopyState::Inconsistent | CopyState::Failed => Err(Fault::new(
+                FaultKind::Failed,
+                "not-promotable",
+                format!("the copy of {name} here is not good enough"),
+            )),
         }
     }
 
     pub(crate) fn demote(&mut self, name: &str) -> Result<(), Fault> {
         let volume = self.volume(name)?;
         if volume.attachment.is_some() {
-            return Err(unavailable("busy", format!("the volume {name} is attached")));
+            return Err(Fault::new(FaultKind::Unavailable, "busy", format!("the volume {name} is attached")));
         }
         volume.role = Role::Target;
         Ok(())
@@ -172,12 +173,12 @@ impl Disks {
                 return Ok(device);
             }
             if self.is_mounted(&device) {
-                return Err(unavailable("busy", format!("{device} is dead, and still mounted")));
+                return Err(Fault::new(FaultKind::Unavailable, "busy", format!("{device} is dead, and still mounted")));
             }
         }
         let volume = self.volume(name)?;
         if volume.role == Role::Target {
-            return Err(failed("volume", format!("the copy of {name} here is not the source")));
+            return Err(Fault::new(FaultKind::Failed, "volume", format!("the copy of {name} here is not the source")));
         }
         let device = format!("/dev/fake{}", volume.attached_times);
         volume.attached_times += 1;
@@ -188,7 +189,7 @@ impl Disks {
     pub(crate) fn detach(&mut self, name: &str) -> Result<(), Fault> {
         let Some(Attachment { device, .. }) = self.volume(name)?.attachment.clone() else { return Ok(()) };
         if self.is_mounted(&device) {
-            return Err(unavailable("busy", format!("{device} is mounted")));
+            return Err(Fault::new(FaultKind::Unavailable, "busy", format!("{device} is mounted")));
         }
         self.volume(name)?.attachment = None;
         Ok(())
@@ -226,7 +227,8 @@ impl Disks {
     }
 
     fn need(&self, source: &Source) -> Result<String, Fault> {
-        self.device_of(source).ok_or_else(|| unavailable("not-attached", format!("{source} is no device here")))
+        self.device_of(source)
+            .ok_or_else(|| Fault::new(FaultKind::Unavailable, "not-attached", format!("{source} is no device here")))
     }
 
     fn works(&self, source: &Source) -> bool {
@@ -242,13 +244,14 @@ impl Disks {
     fn disk(&mut self, source: &Source) -> Result<&mut Disk, Fault> {
         self.need(source)?;
         if !self.works(source) {
-            return Err(failed("device", format!("{source} cannot be read")));
+            return Err(Fault::new(FaultKind::Failed, "device", format!("{source} cannot be read")));
         }
         match source {
             Source::Volume(name) => Ok(&mut self.volume(name)?.disk),
-            Source::Device(path) => {
-                self.devices.get_mut(path).ok_or_else(|| unavailable("not-attached", format!("there is no {path}")))
-            }
+            Source::Device(path) => self
+                .devices
+                .get_mut(path)
+                .ok_or_else(|| Fault::new(FaultKind::Unavailable, "not-attached", format!("there is no {path}"))),
         }
     }
 
@@ -295,11 +298,11 @@ impl Disks {
         self.granted(source, None)?;
         let device = self.need(source)?;
         if self.is_mounted(&device) {
-            return Err(unavailable("mounted", format!("{device} is mounted")));
+            return Err(Fault::new(FaultKind::Unavailable, "mounted", format!("{device} is mounted")));
         }
         let disk = self.disk(source)?;
         if *disk != Disk::Empty {
-            return Err(failed("not-empty", format!("{device} is not empty")));
+            return Err(Fault::new(FaultKind::Failed, "not-empty", format!("{device} is not empty")));
         }
         *disk = Disk::Clean(file_system.to_owned());
         Ok(())
@@ -309,7 +312,7 @@ impl Disks {
         self.granted(source, None)?;
         let device = self.need(source)?;
         if self.is_mounted(&device) {
-            return Err(unavailable("mounted", format!("{device} is mounted")));
+            return Err(Fault::new(FaultKind::Unavailable, "mounted", format!("{device} is mounted")));
         }
         let disk = self.disk(source)?;
         let checked = |outcome, said: &str| Ok(Checked { outcome, said: said.to_owned() });
@@ -323,7 +326,9 @@ impl Disks {
                 checked(Outcome::Repaired, "recovering journal")
             }
             Disk::Damaged(_) => checked(Outcome::Damaged, "UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY"),
-            Disk::Empty | Disk::Unknown | Disk::Other(_) => Err(failed("check", "bad magic number in super-block")),
+            Disk::Empty | Disk::Unknown | Disk::Other(_) => {
+                Err(Fault::new(FaultKind::Failed, "check", "bad magic number in super-block"))
+            }
         }
     }
 
@@ -345,11 +350,15 @@ impl Disks {
             if top.device == device {
                 return Ok(false);
             }
-            return Err(failed("foreign-mount", format!("{} is mounted at {point} already", top.device)));
+            return Err(Fault::new(
+                FaultKind::Failed,
+                "foreign-mount",
+                format!("{} is mounted at {point} already", top.device),
+            ));
         }
         let folder = place.folder;
         if self.is_mounted(&device) {
-            return Err(unavailable("mounted", format!("{device} is mounted elsewhere")));
+            return Err(Fault::new(FaultKind::Unavailable, "mounted", format!("{device} is mounted elsewhere")));
         }
         if !folder {
             return Err(Fault::new(FaultKind::NotFound, "no-mount-point", format!("there is no folder {point}")));
@@ -360,12 +369,15 @@ impl Disks {
                 // Until it is unmounted in order.
                 *disk = Disk::Unclean(kind.clone());
             }
-            Disk::Damaged(kind) if kind == file_system => return Err(failed("damaged", "Structure needs cleaning")),
+            Disk::Damaged(kind) if kind == file_system => {
+                return Err(Fault::new(FaultKind::Failed, "damaged", "Structure needs cleaning"));
+            }
             Disk::Empty | Disk::Unknown | Disk::Other(_) | Disk::Clean(_) | Disk::Unclean(_) | Disk::Damaged(_) => {
-                return Err(failed("mount", "wrong fs type, bad option, bad superblock"));
+                return Err(Fault::new(FaultKind::Failed, "mount", "wrong fs type, bad option, bad superblock"));
             }
         }
-        let mounted = FakeMounted { device, options: options.to_vec(), read_only: false, trouble: None, room: None };
+        let mounted =
+            FakeMounted { device, options: options.to_vec(), read_only: false, trouble: None, room: Some(ROOM) };
         self.place(point)?.mounted.push(mounted);
         Ok(true)
     }
@@ -379,11 +391,11 @@ impl Disks {
             return Ok(false);
         }
         if !place.mounted.last().is_some_and(is_ours) {
-            return Err(unavailable("covered", format!("something is mounted over {source}")));
+            return Err(Fault::new(FaultKind::Unavailable, "covered", format!("something is mounted over {source}")));
         }
         if !place.users.is_empty() {
             let users: Vec<String> = place.users.iter().map(ToString::to_string).collect();
-            return Err(unavailable("busy", format!("{point} is used by {}", users.join(", "))));
+            return Err(Fault::new(FaultKind::Unavailable, "busy", format!("{point} is used by {}", users.join(", "))));
         }
         place.mounted.pop();
         if self.works(source) {
@@ -404,7 +416,11 @@ impl Disks {
         self.granted(source, Some(point))?;
         let place = self.place(point)?;
         if place.stubborn && !place.users.is_empty() {
-            return Err(unavailable("busy", format!("{point} is used still: {}", place.users[0])));
+            return Err(Fault::new(
+                FaultKind::Unavailable,
+                "busy",
+                format!("{point} is used still: {}", place.users[0]),
+            ));
         }
         Ok(std::mem::take(&mut place.users))
     }
@@ -419,7 +435,7 @@ impl Disks {
                 if works && !top.read_only {
                     return Ok(1);
                 }
-                Err(failed("marker", format!("{point}: cannot write the marker")))
+                Err(Fault::new(FaultKind::Failed, "marker", format!("{point}: cannot write the marker")))
             }
             Some(_) | None => {
                 Err(Fault::new(FaultKind::NotFound, "not-mounted", format!("{source} is not mounted at {point}")))

@@ -76,10 +76,6 @@ impl From<users::User> for User {
     }
 }
 
-fn failed(code: &str, message: impl Into<String>) -> Fault {
-    fault(FaultKind::Failed, code, message)
-}
-
 impl CallState {
     /// Runs what reads /proc and /sys, which answer.
     async fn read<T: Send + 'static>(
@@ -88,7 +84,7 @@ impl CallState {
         operation: impl FnOnce() -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, Fault> {
         let done = self.host.file_operation(self.limit(None), operation).await.map_err(|error| blocked(what, error))?;
-        done.map_err(|error| failed("mount-table", format!("{what}: {error}")))
+        done.map_err(|error| fault(FaultKind::Failed, "mount-table", format!("{what}: {error}")))
     }
 
     /// Runs what touches a device or a file system and may never come back. It goes on after a timeout.
@@ -245,8 +241,12 @@ impl CallState {
             0 => Ok(device::found(&ended.stdout)),
             // Nothing was found, and nothing went wrong.
             2 if ended.stderr.is_empty() => Ok(None),
-            8 => Err(ended.fault("ambiguous", &format!("{} holds traces of several things", granted.path))),
-            _ => Err(ended.fault("probe", &format!("looking at what {} holds", granted.path))),
+            8 => Err(ended.fault(
+                FaultKind::Failed,
+                "ambiguous",
+                &format!("{} holds traces of several things", granted.path),
+            )),
+            _ => Err(ended.fault(FaultKind::Failed, "probe", &format!("looking at what {} holds", granted.path))),
         }
     }
 
@@ -259,7 +259,7 @@ impl CallState {
                 "{} is not empty, so no file system is made on it: {what}; if nobody needs that, wipe it by hand",
                 granted.path
             );
-            failed("not-empty", message)
+            fault(FaultKind::Failed, "not-empty", message)
         };
         if let Some(found) = self.probe_device(&granted).await? {
             return Err(not_empty(format!("it holds {}", found.kind)));
@@ -267,14 +267,19 @@ impl CallState {
         let path = PathBuf::from(&granted.path);
         let limit = self.limit(None);
         let first = self.touch("looking whether it is empty", limit, move || device::first_content(&path)).await?;
-        let first = first.map_err(|error| failed("device", format!("{} cannot be read: {error}", granted.path)))?;
+        let first = first
+            .map_err(|error| fault(FaultKind::Failed, "device", format!("{} cannot be read: {error}", granted.path)))?;
         if let Some(at) = first {
             return Err(not_empty(format!("there is something at byte {at}")));
         }
         let ended = self.run_program(&programs::make(file_system), &["-q", "--", &granted.path]).await?;
         match ended.code {
             0 => Ok(()),
-            _ => Err(ended.fault("make-file-system", &format!("making {file_system} on {}", granted.path))),
+            _ => Err(ended.fault(
+                FaultKind::Failed,
+                "make-file-system",
+                &format!("making {file_system} on {}", granted.path),
+            )),
         }
     }
 
@@ -294,7 +299,7 @@ impl CallState {
             0 => Outcome::Clean,
             1..=3 => Outcome::Repaired,
             4..=7 => Outcome::Damaged,
-            _ => return Err(ended.fault("check", &format!("checking {}", granted.path))),
+            _ => return Err(ended.fault(FaultKind::Failed, "check", &format!("checking {}", granted.path))),
         };
         Ok(Checked { outcome, said })
     }
@@ -317,7 +322,7 @@ impl CallState {
                 return Ok(false);
             }
             let message = format!("{} ({}) is mounted at {point} already", top.source, top.file_system);
-            return Err(failed("foreign-mount", message));
+            return Err(fault(FaultKind::Failed, "foreign-mount", message));
         }
         if let Some(elsewhere) = seen.table.of(granted.device).next() {
             let message = format!("{source} ({}) is mounted at {} already", granted.path, elsewhere.point);
@@ -335,8 +340,10 @@ impl CallState {
             Some(top) if top.is_of(granted.device) => Ok(true),
             Some(_) | None => {
                 let doing = format!("mounting {} at {point}", granted.path);
-                let damaged = ended.said().contains("Structure needs cleaning");
-                Err(ended.fault(if damaged { "damaged" } else { "mount" }, &doing))
+                if ended.said().contains("Structure needs cleaning") {
+                    return Err(ended.fault(FaultKind::Failed, "damaged", &doing));
+                }
+                Err(ended.fault(FaultKind::Failed, "mount", &doing))
             }
         }
     }
@@ -393,7 +400,7 @@ impl CallState {
         };
         let busy = ended.said().contains("busy");
         if !busy && listed.is_empty() {
-            return ended.fault("unmount", &format!("unmounting {point}"));
+            return ended.fault(FaultKind::Failed, "unmount", &format!("unmounting {point}"));
         }
         let listed =
             if listed.is_empty() { "the kernel itself, or somebody who is gone by now".to_owned() } else { listed };
@@ -487,7 +494,7 @@ impl CallState {
         let limit = self.limit(Some(asked_ms));
         let path = PathBuf::from(seen.point);
         let written = self.touch("writing the marker", limit, move || marker::write_and_read(&path, device)).await?;
-        written.map_err(|error| failed("marker", format!("{point}: {error}")))?;
+        written.map_err(|error| fault(FaultKind::Failed, "marker", format!("{point}: {error}")))?;
         Ok(u32::try_from(ms(began.elapsed())).unwrap_or(u32::MAX))
     }
 }

@@ -34,10 +34,10 @@ impl Ended {
     }
 
     /// The fault that it is, unless it was wanted.
-    pub(super) fn fault(&self, code: &str, doing: &str) -> Fault {
+    pub(super) fn fault(&self, kind: FaultKind, code: &str, doing: &str) -> Fault {
         let said = self.said();
         let said = if said.is_empty() { "it said nothing".to_owned() } else { said };
-        fault(FaultKind::Failed, code, format!("{doing}: exit code {}: {said}", self.code))
+        fault(kind, code, format!("{doing}: exit code {}: {said}", self.code))
     }
 }
 
@@ -115,7 +115,8 @@ mod tests {
     fn what_a_program_said_is_told_on_one_line() {
         let ended = Ended { code: 4, stdout: b"a: UNEXPECTED\n".to_vec(), stderr: b"run fsck\x1b[0m\n".to_vec() };
         assert_eq!(ended.said(), "a: UNEXPECTED run fsck[0m");
-        let fault = Ended { code: 1, stdout: vec![], stderr: vec![] }.fault("check", "checking /dev/x");
+        let fault =
+            Ended { code: 1, stdout: vec![], stderr: vec![] }.fault(FaultKind::Failed, "check", "checking /dev/x");
         assert_eq!(fault.message, "checking /dev/x: exit code 1: it said nothing");
     }
 }
