@@ -2,7 +2,7 @@
 //!
 //! A kit knows one kind of resource. It implements [`Kit`], says what it needs with [`export_kit!`], and
 //! reaches the world only through the capabilities here: [`command`], [`net`], [`store`], [`secret`],
-//! [`clock`], [`random`] and [`log`]. Built for `wasm32-unknown-unknown` it is a component that imports just
+//! [`volume`], [`mount`], [`clock`], [`random`] and [`log`]. Built for `wasm32-unknown-unknown` it is a component that imports just
 //! the capabilities it calls. Natively it exports nothing, and the capabilities reach a
 //! [`testing::FakeHost`], so that its logic runs under plain `cargo test`.
 //!
@@ -60,6 +60,7 @@ pub mod command;
 mod json;
 pub mod log;
 mod manifest;
+pub mod mount;
 pub mod net;
 pub mod params;
 pub mod random;
@@ -69,6 +70,7 @@ pub mod store;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod types;
+pub mod volume;
 
 #[cfg(target_arch = "wasm32")]
 mod export;
@@ -117,8 +119,8 @@ use serde::de::DeserializeOwned;
 pub mod prelude {
     pub use crate::{
         Context, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, Kit, NoParams, Params,
-        Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, net, random, secret,
-        store,
+        Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, mount, net, random,
+        secret, store, volume,
     };
 }
 

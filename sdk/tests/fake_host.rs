@@ -172,11 +172,16 @@ fn a_peer_may_speak_first() {
     assert_eq!(tcp.read_exact(11, WAIT).unwrap_err().code, "closed-early");
 }
 
-/// Every `FaultKind::KIND, "code"` in the source files of a folder, as `KIND code`.
+/// Every `FaultKind::KIND, "code"` in the source files of a folder and those in it, as `KIND code`.
 fn said_in(folder: &Path) -> BTreeSet<String> {
     let mut said = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
-        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            said.extend(said_in(&path));
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
         for (at, _) in text.match_indices("FaultKind::") {
             let rest = &text[at + "FaultKind::".len()..];
             let (kind, rest) = rest.split_at(rest.find(|c: char| !c.is_alphanumeric()).unwrap());

@@ -472,6 +472,13 @@ impl Grants {
         if granted { Ok(()) } else { Err(self.no_mount(asker, &what)) }
     }
 
+    /// May it mount anything at all? `doing` says what for.
+    pub(crate) fn any_mount(&self, asker: &Asker, doing: &str) -> Result<(), NotGranted> {
+        let granted = !self.mount.is_empty();
+        asker.audit("mount", &doing, granted);
+        if granted { Ok(()) } else { Err(self.no_mount(asker, "anything")) }
+    }
+
     /// What may be mounted where this grant is for.
     fn sources(&self, grant: &MountGrant) -> Vec<MountSource> {
         match &grant.device {

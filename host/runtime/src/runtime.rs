@@ -188,6 +188,7 @@ fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime
             "store" => wit::store::add_to_linker::<_, Own>(linker, |state| state)?,
             "secret" => wit::secret::add_to_linker::<_, Own>(linker, |state| state)?,
             "volume" => wit::volume::add_to_linker::<_, Own>(linker, |state| state)?,
+            "mount" => wit::mount::add_to_linker::<_, Own>(linker, |state| state)?,
             other => wasmtime::bail!("`{other}` is among the capabilities and is not implemented"),
         }
     }

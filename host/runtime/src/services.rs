@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use mainstay_supervisor::Commands;
+use tokio::sync::Semaphore;
 
 use crate::bucket::Bucket;
 use crate::capability::store::Folder;
@@ -18,6 +19,8 @@ pub struct ResourceServices {
     pub(crate) secrets_dir: Option<PathBuf>,
     pub(crate) commands: Commands,
     pub(crate) volumes: Arc<dyn Volumes>,
+    /// Whoever touches a file system or device that may never come back: one at a time, also after its call is over.
+    pub(crate) touching: Arc<Semaphore>,
     pub(crate) log: Mutex<Bucket>,
     pub(crate) audit: Arc<Mutex<Bucket>>,
 }
@@ -33,6 +36,7 @@ impl ResourceServices {
             secrets_dir,
             commands,
             volumes: Arc::new(NoVolumes),
+            touching: Arc::new(Semaphore::new(1)),
             log: Mutex::default(),
             audit: Arc::default(),
         }

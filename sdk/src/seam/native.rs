@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use crate::command::{Completed, Request};
 use crate::log::Level;
+use crate::mount::{Checked, Content, Place, Source, User};
 use crate::net::Tls;
-use crate::testing::{Call, Host, Line, installed};
+use crate::testing::{Call, Disks, Host, Line, installed};
+use crate::volume::Standing;
 use crate::{Details, Fault, FaultKind};
 
 pub(crate) fn log_emit(level: Level, message: &str, fields: &Details) {
@@ -155,4 +157,84 @@ impl std::fmt::Debug for Udp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Udp").field("id", &self.id).finish()
     }
+}
+
+/// Notes the call, then asks the fake disks.
+fn disks<T>(interface: &'static str, call: Call, ask: impl FnOnce(&mut Disks) -> Result<T, Fault>) -> Result<T, Fault> {
+    let host = installed(interface);
+    host.record(call)?;
+    host.disks(ask)
+}
+
+pub(crate) fn volume_status(name: &str) -> Result<Standing, Fault> {
+    disks("volume", Call::VolumeStatus { name: name.to_owned() }, |disks| disks.status(name))
+}
+
+pub(crate) fn volume_promote(name: &str) -> Result<(), Fault> {
+    disks("volume", Call::VolumePromote { name: name.to_owned() }, |disks| disks.promote(name))
+}
+
+pub(crate) fn volume_demote(name: &str) -> Result<(), Fault> {
+    disks("volume", Call::VolumeDemote { name: name.to_owned() }, |disks| disks.demote(name))
+}
+
+pub(crate) fn volume_attach(name: &str) -> Result<String, Fault> {
+    disks("volume", Call::VolumeAttach { name: name.to_owned() }, |disks| disks.attach(name))
+}
+
+pub(crate) fn volume_detach(name: &str) -> Result<(), Fault> {
+    disks("volume", Call::VolumeDetach { name: name.to_owned() }, |disks| disks.detach(name))
+}
+
+pub(crate) fn mount_look(point: &str) -> Result<Place, Fault> {
+    disks("mount", Call::MountLook { point: point.to_owned() }, |disks| disks.look(point))
+}
+
+pub(crate) fn mount_probe(source: &Source) -> Result<Option<Content>, Fault> {
+    disks("mount", Call::MountProbe { source: source.clone() }, |disks| disks.probe(source))
+}
+
+pub(crate) fn mount_make_file_system(source: &Source, file_system: &str) -> Result<(), Fault> {
+    let call = Call::MountMakeFileSystem { source: source.clone(), file_system: file_system.to_owned() };
+    disks("mount", call, |disks| disks.make_file_system(source, file_system))
+}
+
+pub(crate) fn mount_check(source: &Source, file_system: &str) -> Result<Checked, Fault> {
+    let call = Call::MountCheck { source: source.clone(), file_system: file_system.to_owned() };
+    disks("mount", call, |disks| disks.check(source, file_system))
+}
+
+pub(crate) fn mount_mount(source: &Source, point: &str, file_system: &str, options: &[String]) -> Result<bool, Fault> {
+    let call = Call::MountMount {
+        source: source.clone(),
+        point: point.to_owned(),
+        file_system: file_system.to_owned(),
+        options: options.to_vec(),
+    };
+    disks("mount", call, |disks| disks.mount(source, point, file_system, options))
+}
+
+pub(crate) fn mount_unmount(source: &Source, point: &str) -> Result<bool, Fault> {
+    let call = Call::MountUnmount { source: source.clone(), point: point.to_owned() };
+    disks("mount", call, |disks| disks.unmount(source, point))
+}
+
+pub(crate) fn mount_users(source: &Source, point: &str) -> Result<Vec<User>, Fault> {
+    let call = Call::MountUsers { source: source.clone(), point: point.to_owned() };
+    disks("mount", call, |disks| disks.users(source, point))
+}
+
+pub(crate) fn mount_end_users(source: &Source, point: &str, grace_ms: u32) -> Result<Vec<User>, Fault> {
+    let call = Call::MountEndUsers { source: source.clone(), point: point.to_owned(), grace_ms };
+    disks("mount", call, |disks| disks.end_users(source, point))
+}
+
+pub(crate) fn mount_write_marker(source: &Source, point: &str, timeout_ms: u32) -> Result<u32, Fault> {
+    let call = Call::MountWriteMarker { source: source.clone(), point: point.to_owned(), timeout_ms };
+    disks("mount", call, |disks| disks.write_marker(source, point))
+}
+
+pub(crate) fn mount_missing_programs(file_system: &str) -> Result<Vec<String>, Fault> {
+    let call = Call::MountMissingPrograms { file_system: file_system.to_owned() };
+    disks("mount", call, |disks| disks.missing_programs(file_system))
 }

@@ -3,7 +3,9 @@
 use crate::bindings::mainstay::kit as wit;
 use crate::command::{Completed, Ending, Request};
 use crate::log::Level;
+use crate::mount::{Checked, Content, Mounted, Outcome, Place, Room, Source, User};
 use crate::net::Tls;
+use crate::volume::{Attachment, CopyState, MirrorState, Role, Standing};
 use crate::{Details, Fault, FaultKind};
 
 pub(crate) fn fault(fault: wit::types::Fault) -> Fault {
@@ -142,4 +144,145 @@ impl Udp {
     pub(crate) fn receive(&self, max: u32, timeout_ms: u32) -> Result<Vec<u8>, Fault> {
         self.0.receive(max, timeout_ms).map_err(fault)
     }
+}
+
+fn standing(standing: wit::volume::Standing) -> Standing {
+    use wit::volume::{CopyState as WitCopy, MirrorState as WitMirror, Role as WitRole};
+    Standing {
+        role: match standing.role {
+            WitRole::Source => Role::Source,
+            WitRole::Target => Role::Target,
+        },
+        copy: match standing.copy {
+            WitCopy::UpToDate => CopyState::UpToDate,
+            WitCopy::LastKnownGood => CopyState::LastKnownGood,
+            WitCopy::Outdated => CopyState::Outdated,
+            WitCopy::Inconsistent => CopyState::Inconsistent,
+            WitCopy::Failed => CopyState::Failed,
+        },
+        mirror: match standing.mirror {
+            WitMirror::Connected => MirrorState::Connected,
+            WitMirror::Resync => MirrorState::Resync,
+            WitMirror::Idle => MirrorState::Idle,
+            WitMirror::Greeting => MirrorState::Greeting,
+            WitMirror::Broken => MirrorState::Broken,
+            WitMirror::Paused => MirrorState::Paused,
+            WitMirror::SplitBrain => MirrorState::SplitBrain,
+            WitMirror::Refused => MirrorState::Refused,
+            WitMirror::None => MirrorState::None,
+        },
+        alone: standing.alone,
+        attachment: standing
+            .attachment
+            .map(|attachment| Attachment { device: attachment.device, works: attachment.works }),
+        size_bytes: standing.size_bytes,
+        dirty_bytes: standing.dirty_bytes,
+        resync_percent: standing.resync_percent,
+        summary: standing.summary,
+        details: standing.details,
+    }
+}
+
+pub(crate) fn volume_status(name: &str) -> Result<Standing, Fault> {
+    wit::volume::status(name).map(standing).map_err(fault)
+}
+
+pub(crate) fn volume_promote(name: &str) -> Result<(), Fault> {
+    wit::volume::promote(name).map_err(fault)
+}
+
+pub(crate) fn volume_demote(name: &str) -> Result<(), Fault> {
+    wit::volume::demote(name).map_err(fault)
+}
+
+pub(crate) fn volume_attach(name: &str) -> Result<String, Fault> {
+    wit::volume::attach(name).map_err(fault)
+}
+
+pub(crate) fn volume_detach(name: &str) -> Result<(), Fault> {
+    wit::volume::detach(name).map_err(fault)
+}
+
+fn to_wit(source: &Source) -> wit::mount::Source {
+    match source {
+        Source::Volume(name) => wit::mount::Source::Volume(name.clone()),
+        Source::Device(path) => wit::mount::Source::Device(path.clone()),
+    }
+}
+
+fn mounted(mounted: wit::mount::Mounted) -> Mounted {
+    Mounted {
+        source: mounted.source.map(|source| match source {
+            wit::mount::Source::Volume(name) => Source::Volume(name),
+            wit::mount::Source::Device(path) => Source::Device(path),
+        }),
+        device: mounted.device,
+        file_system: mounted.file_system,
+        options: mounted.options,
+        read_only: mounted.read_only,
+        trouble: mounted.trouble,
+        room: mounted.room.map(|room| Room {
+            size_bytes: room.size_bytes,
+            free_bytes: room.free_bytes,
+            inodes: room.inodes,
+            free_inodes: room.free_inodes,
+        }),
+        layers: mounted.layers,
+        details: mounted.details,
+    }
+}
+
+fn users(users: Vec<wit::mount::User>) -> Vec<User> {
+    let user = |wit::mount::User { pid, command, user, by }| User { pid, command, user, by };
+    users.into_iter().map(user).collect()
+}
+
+pub(crate) fn mount_look(point: &str) -> Result<Place, Fault> {
+    let place = wit::mount::look(point).map_err(fault)?;
+    Ok(Place { folder: place.folder, mounted: place.mounted.map(mounted) })
+}
+
+pub(crate) fn mount_probe(source: &Source) -> Result<Option<Content>, Fault> {
+    let found = wit::mount::probe(&to_wit(source)).map_err(fault)?;
+    let content = |wit::mount::Content { kind, file_system, label, uuid }| Content { kind, file_system, label, uuid };
+    Ok(found.map(content))
+}
+
+pub(crate) fn mount_make_file_system(source: &Source, file_system: &str) -> Result<(), Fault> {
+    wit::mount::make_file_system(&to_wit(source), file_system).map_err(fault)
+}
+
+pub(crate) fn mount_check(source: &Source, file_system: &str) -> Result<Checked, Fault> {
+    let checked = wit::mount::check(&to_wit(source), file_system).map_err(fault)?;
+    let outcome = match checked.outcome {
+        wit::mount::Outcome::Clean => Outcome::Clean,
+        wit::mount::Outcome::Repaired => Outcome::Repaired,
+        wit::mount::Outcome::Damaged => Outcome::Damaged,
+        wit::mount::Outcome::AtMount => Outcome::AtMount,
+    };
+    Ok(Checked { outcome, said: checked.said })
+}
+
+pub(crate) fn mount_mount(source: &Source, point: &str, file_system: &str, options: &[String]) -> Result<bool, Fault> {
+    wit::mount::mount(&to_wit(source), point, file_system, options).map_err(fault)
+}
+
+pub(crate) fn mount_unmount(source: &Source, point: &str) -> Result<bool, Fault> {
+    wit::mount::unmount(&to_wit(source), point).map_err(fault)
+}
+
+pub(crate) fn mount_users(source: &Source, point: &str) -> Result<Vec<User>, Fault> {
+    wit::mount::users(&to_wit(source), point).map(users).map_err(fault)
+}
+
+pub(crate) fn mount_end_users(source: &Source, point: &str, grace_ms: u32) -> Result<Vec<User>, Fault> {
+    wit::mount::end_users(&to_wit(source), point, grace_ms).map(users).map_err(fault)
+}
+
+pub(crate) fn mount_write_marker(source: &Source, point: &str, timeout_ms: u32) -> Result<u32, Fault> {
+    wit::mount::write_marker(&to_wit(source), point, timeout_ms).map_err(fault)
+}
+
+pub(crate) fn mount_missing_programs(file_system: &str) -> Result<Vec<String>, Fault> {
+    wit::mount::missing_programs(file_system).map_err(fault)
 }

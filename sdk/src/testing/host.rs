@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::refusals::{self, dead, denied};
-use super::{Answer, Call, Line, Operation};
+use super::{Answer, Call, Disks, Line, Operation};
 use crate::command::{Completed, Request};
 use crate::net::Tls;
 use crate::{Fault, FaultKind};
@@ -81,6 +81,7 @@ struct State {
 /// The fake host itself. Shared by the guard the test holds and by open sockets.
 pub(crate) struct Host {
     state: RefCell<State>,
+    disks: RefCell<Disks>,
 }
 
 impl Host {
@@ -103,6 +104,7 @@ impl Host {
                 deadline_ms: BUDGET_MS,
                 random: 1,
             }),
+            disks: RefCell::default(),
         }
     }
 
@@ -374,6 +376,11 @@ impl Host {
     /// A socket was closed.
     pub(crate) fn close(&self) {
         self.state.borrow_mut().sockets_open -= 1;
+    }
+
+    /// The volumes, devices and mount points.
+    pub(crate) fn disks<T>(&self, with: impl FnOnce(&mut Disks) -> T) -> T {
+        with(&mut self.disks.borrow_mut())
     }
 
     // Secrets and the store.

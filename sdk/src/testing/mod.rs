@@ -17,6 +17,7 @@
 //!
 //! Calling a capability without a fake host is a panic that says so.
 
+mod disks;
 mod host;
 mod peers;
 mod refusals;
@@ -29,9 +30,12 @@ use serde::de::DeserializeOwned;
 
 use crate::command::{Completed, Ending, Request};
 use crate::log::Level;
+use crate::mount::Source;
 use crate::net::Tls;
 use crate::{Context, Described, Fault, Params};
 
+pub(crate) use disks::Disks;
+pub use disks::{Disk, FakeMounted, FakePlace, FakeVolume};
 pub(crate) use host::Host;
 pub use peers::Answer;
 
@@ -68,6 +72,21 @@ pub enum Call {
     StoreDelete { key: String },
     StoreKeys,
     SecretGet { name: String },
+    VolumeStatus { name: String },
+    VolumePromote { name: String },
+    VolumeDemote { name: String },
+    VolumeAttach { name: String },
+    VolumeDetach { name: String },
+    MountLook { point: String },
+    MountProbe { source: Source },
+    MountMakeFileSystem { source: Source, file_system: String },
+    MountCheck { source: Source, file_system: String },
+    MountMount { source: Source, point: String, file_system: String, options: Vec<String> },
+    MountUnmount { source: Source, point: String },
+    MountUsers { source: Source, point: String },
+    MountEndUsers { source: Source, point: String, grace_ms: u32 },
+    MountWriteMarker { source: Source, point: String, timeout_ms: u32 },
+    MountMissingPrograms { file_system: String },
     ClockUnixMs,
     ClockMonotonicMs,
     ClockRemainingMs,
@@ -94,6 +113,21 @@ pub enum Operation {
     StoreDelete,
     StoreKeys,
     SecretGet,
+    VolumeStatus,
+    VolumePromote,
+    VolumeDemote,
+    VolumeAttach,
+    VolumeDetach,
+    MountLook,
+    MountProbe,
+    MountMakeFileSystem,
+    MountCheck,
+    MountMount,
+    MountUnmount,
+    MountUsers,
+    MountEndUsers,
+    MountWriteMarker,
+    MountMissingPrograms,
     ClockUnixMs,
     ClockMonotonicMs,
     ClockRemainingMs,
@@ -118,6 +152,19 @@ impl Operation {
             | Self::UdpReceive => "net",
             Self::StoreGet | Self::StorePut | Self::StoreDelete | Self::StoreKeys => "store",
             Self::SecretGet => "secret",
+            Self::VolumeStatus | Self::VolumePromote | Self::VolumeDemote | Self::VolumeAttach | Self::VolumeDetach => {
+                "volume"
+            }
+            Self::MountLook
+            | Self::MountProbe
+            | Self::MountMakeFileSystem
+            | Self::MountCheck
+            | Self::MountMount
+            | Self::MountUnmount
+            | Self::MountUsers
+            | Self::MountEndUsers
+            | Self::MountWriteMarker
+            | Self::MountMissingPrograms => "mount",
             Self::ClockUnixMs | Self::ClockMonotonicMs | Self::ClockRemainingMs | Self::ClockSleep => "clock",
             Self::RandomBytes => "random",
             Self::LogEmit => "log",
@@ -144,6 +191,21 @@ impl Call {
             Self::StoreDelete { .. } => Operation::StoreDelete,
             Self::StoreKeys => Operation::StoreKeys,
             Self::SecretGet { .. } => Operation::SecretGet,
+            Self::VolumeStatus { .. } => Operation::VolumeStatus,
+            Self::VolumePromote { .. } => Operation::VolumePromote,
+            Self::VolumeDemote { .. } => Operation::VolumeDemote,
+            Self::VolumeAttach { .. } => Operation::VolumeAttach,
+            Self::VolumeDetach { .. } => Operation::VolumeDetach,
+            Self::MountLook { .. } => Operation::MountLook,
+            Self::MountProbe { .. } => Operation::MountProbe,
+            Self::MountMakeFileSystem { .. } => Operation::MountMakeFileSystem,
+            Self::MountCheck { .. } => Operation::MountCheck,
+            Self::MountMount { .. } => Operation::MountMount,
+            Self::MountUnmount { .. } => Operation::MountUnmount,
+            Self::MountUsers { .. } => Operation::MountUsers,
+            Self::MountEndUsers { .. } => Operation::MountEndUsers,
+            Self::MountWriteMarker { .. } => Operation::MountWriteMarker,
+            Self::MountMissingPrograms { .. } => Operation::MountMissingPrograms,
             Self::ClockUnixMs => Operation::ClockUnixMs,
             Self::ClockMonotonicMs => Operation::ClockMonotonicMs,
             Self::ClockRemainingMs => Operation::ClockRemainingMs,
@@ -289,6 +351,48 @@ impl FakeHost {
     /// A granted secret.
     pub fn secret(&self, name: &str, value: impl Into<Vec<u8>>) {
         self.host.define_secret(name, value.into());
+    }
+
+    /// A granted volume, or another state of one.
+    pub fn volume(&self, name: &str, volume: FakeVolume) {
+        self.host.disks(|disks| disks.volumes.insert(name.to_owned(), volume));
+    }
+
+    /// A volume as it is now.
+    ///
+    /// # Panics
+    /// When the test has defined none of that name.
+    #[must_use]
+    pub fn volume_now(&self, name: &str) -> FakeVolume {
+        self.host
+            .disks(|disks| disks.volumes.get(name).cloned())
+            .unwrap_or_else(|| panic!("the test defines no volume {name}"))
+    }
+
+    /// A block device; mount points name it in their grant.
+    pub fn device(&self, path: &str, disk: Disk) {
+        self.host.disks(|disks| disks.devices.insert(path.to_owned(), disk));
+    }
+
+    /// A granted mount point, or another state of one.
+    pub fn place(&self, point: &str, place: FakePlace) {
+        self.host.disks(|disks| disks.places.insert(point.to_owned(), place));
+    }
+
+    /// A mount point as it is now.
+    ///
+    /// # Panics
+    /// When the test has defined none of that name.
+    #[must_use]
+    pub fn place_now(&self, point: &str) -> FakePlace {
+        self.host
+            .disks(|disks| disks.places.get(point).cloned())
+            .unwrap_or_else(|| panic!("the test defines no mount point {point}"))
+    }
+
+    /// A program that is not there on this node.
+    pub fn missing_program(&self, name: &str) {
+        self.host.disks(|disks| disks.missing_programs.insert(name.to_owned()));
     }
 
     /// Puts a value into the store, as an earlier call may have.

@@ -148,11 +148,7 @@ impl CallState {
         let grant = self.services.grants.command(&self.asker, &request.program, request.user.as_deref())?;
         let (program, user) = (grant.program.clone(), grant.user.clone());
         self.check(program.clone()).await?;
-        let owner = Owner {
-            tag: self.asker.tag.to_string(),
-            operation: self.operation.to_owned(),
-            operation_id: self.operation_id.to_string(),
-        };
+        let owner = self.owner();
         Ok(SupervisorRequest {
             args: request.args,
             env: request.env,
@@ -166,6 +162,39 @@ impl CallState {
             durable: self.operation != "quick-check",
             ..SupervisorRequest::new(owner, program)
         })
+    }
+
+    fn owner(&self) -> Owner {
+        Owner {
+            tag: self.asker.tag.to_string(),
+            operation: self.operation.to_owned(),
+            operation_id: self.operation_id.to_string(),
+        }
+    }
+
+    /// Runs a program of the host's own choice for this call, in the time that the call has.
+    pub(super) async fn run_own(&mut self, program: PathBuf, args: Vec<String>) -> Result<Outcome, Fault> {
+        let line = args.iter().fold(program.display().to_string(), |line, arg| format!("{line} {arg}"));
+        let command_line = text::one_line(&line, COMMAND_LINE_BYTES_MAX);
+        let request = SupervisorRequest {
+            args,
+            // What it says is read.
+            env: vec![("LC_ALL".to_owned(), "C".to_owned())],
+            timeout_ms: ms(self.limit(None)).clamp(1, TIMEOUT_MS_MAX),
+            durable: !self.changes_nothing(),
+            ..SupervisorRequest::new(self.owner(), program)
+        };
+        let received = self.watch.command.start(self.services.commands.clone(), request, command_line).await;
+        self.watch.command.clear();
+        match received {
+            Ok(outcome) => outcome.map_err(|error| command_fault(&error)),
+            Err(_) => Err(fault(FaultKind::Failed, "host", "running the command broke down inside the host")),
+        }
+    }
+
+    /// After a power cut nobody asks what a check said.
+    fn changes_nothing(&self) -> bool {
+        matches!(self.operation, "quick-check" | "assess")
     }
 
     /// May this file be run? Asked again each time: it may have been replaced since the config was checked.
