@@ -326,5 +326,7 @@ fn grants(asked: &KitRun) -> anyhow::Result<Grants> {
         command: asked.grant_command.iter().map(command).collect(),
         net: net.collect::<anyhow::Result<_>>()?,
         secret: asked.grant_secret.clone(),
+        // There is no daemon that has volumes, or may mount anything.
+        ..Grants::default()
     })
 }

@@ -179,6 +179,12 @@ impl Cluster {
         self.nodes[index].power_off();
     }
 
+    /// Ends everything of a node, whatever state it is in.
+    pub fn end(&mut self, name: &str) {
+        let index = self.index(name);
+        self.nodes[index].end();
+    }
+
     /// Mends the links and switches a node on again.
     #[track_caller]
     pub fn power_on(&mut self, name: &str) {

@@ -208,15 +208,20 @@ impl Node {
 
     /// Everything that runs on it is gone at once.
     pub fn power_off(&mut self) {
+        self.end();
+        assert_eq!(self.folder.running(), Vec::<String>::new(), "left running on {}", self.name);
+        // The machine starts anew: what the journal says is from before (a boot of its own would say so).
+        let _ = fs::remove_file(self.socket());
+    }
+
+    /// Ends everything that runs on it.
+    pub fn end(&mut self) {
         if let Some(daemon) = self.daemon.as_mut() {
             daemon.kill_alone();
         }
         // Each ends what it started, and what was started from the node's folder.
         self.daemon.take();
         self.earlier.clear();
-        assert_eq!(self.folder.running(), Vec::<String>::new(), "left running on {}", self.name);
-        // The machine starts anew: what the journal says is from before (a boot of its own would say so).
-        let _ = fs::remove_file(self.socket());
     }
 
     /// Where its daemon listens.

@@ -49,6 +49,11 @@ const SILENT: Duration = Duration::from_secs(10);
 const LOG_BYTES_MAX: u64 = 4 << 20;
 /// The rate of a resync is taken over so long.
 const RATE_OVER: Duration = Duration::from_secs(15);
+/// How long a promotion waits for contact with the other copy, where that is what is missing: two machines that start
+/// together meet within it.
+const CONTACT: Duration = Duration::from_secs(15);
+/// Between two looks whether there is contact.
+const CONTACT_LOOK: Duration = Duration::from_millis(200);
 /// An operator's word for a promotion counts so long: until the restore that it was said for.
 const ALLOWED_FOR: Duration = Duration::from_secs(600);
 
@@ -191,7 +196,10 @@ fn summary(status: &StatusView, place: &Place) -> String {
     let peer = &place.peer;
     let link = match &status.link {
         LinkView::Connected => format!("mirrored to {peer}"),
-        LinkView::Resync { percent, .. } => format!("{peer} is brought up to date, {percent} %"),
+        LinkView::Resync { percent, .. } if status.role == "source" => {
+            format!("{peer} is brought up to date, {percent} %")
+        }
+        LinkView::Resync { percent, .. } => format!("brought up to date from {peer}, {percent} %"),
         LinkView::Idle => format!("in contact with {peer}, and neither is the source"),
         LinkView::Greeting => format!("getting together with {peer}"),
         LinkView::Broken if status.alone => format!("goes on alone: no contact with {peer}"),
@@ -218,13 +226,20 @@ enum Pending {
     Status,
     Ignored(&'static str),
     /// How the copy is, on which a promotion may rest.
-    BeforePromote(oneshot::Sender<Result<(), VolumeTrouble>>),
+    BeforePromote(Promotion),
     Promote(oneshot::Sender<Result<(), VolumeTrouble>>),
     Demote(oneshot::Sender<Result<(), VolumeTrouble>>),
     /// It is answered when it is known how it is after it.
     After(oneshot::Sender<Result<(), VolumeTrouble>>),
     Request(oneshot::Sender<Result<String, String>>, &'static str),
     Mark(NodeName, Question),
+}
+
+/// A promotion that may have to wait for contact.
+#[derive(Debug)]
+struct Promotion {
+    reply: oneshot::Sender<Result<(), VolumeTrouble>>,
+    until: Instant,
 }
 
 /// See the module's documentation.
@@ -513,6 +528,8 @@ struct Session {
     pending: BTreeMap<u64, Pending>,
     next: u64,
     heard: Instant,
+    /// What waits for contact with the other copy.
+    waiting: Vec<Promotion>,
 }
 
 impl Session {
@@ -520,7 +537,7 @@ impl Session {
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
         let (read, write) = stream.into_split();
         let lines = BufReader::new(read).lines();
-        Self { pid, lines, write, pending: BTreeMap::new(), next: 0, heard: Instant::now() }
+        Self { pid, lines, write, pending: BTreeMap::new(), next: 0, heard: Instant::now(), waiting: Vec::new() }
     }
 
     /// Until the process is gone, which is an error, or the daemon ends.
@@ -547,6 +564,11 @@ impl Session {
                     None => return Ok(()),
                     Some(order) => self.order(keeper, order).await?,
                 },
+                () = sleep(CONTACT_LOOK), if !self.waiting.is_empty() => {
+                    for promotion in std::mem::take(&mut self.waiting) {
+                        self.ask(Ask::Status, Pending::BeforePromote(promotion)).await?;
+                    }
+                }
                 _ = look.tick() => {
                     if self.heard.elapsed() > SILENT {
                         bail!("it has not answered for {} s", SILENT.as_secs());
@@ -640,16 +662,23 @@ impl Session {
             (Pending::Ignored(what), Reply::Error(error)) => {
                 tracing::warn!("volume {}: {what}: {error}", keeper.place.name);
             }
-            (Pending::BeforePromote(reply), Reply::Status(status)) => {
+            (Pending::BeforePromote(promotion), Reply::Status(status)) => {
                 let Some(ToVolume::Right { basis, .. }) = &keeper.right else {
-                    let _ = reply.send(Err(no_right(keeper)));
+                    let _ = promotion.reply.send(Err(no_right(keeper)));
                     return Ok(());
                 };
                 let basis = match keeper.allowed {
                     Some((at, allowed)) if at.elapsed() < ALLOWED_FOR => allowed,
                     _ => words::basis(basis, status.copy_since_ms.map(UnixMs)),
                 };
-                self.ask(Ask::Promote(basis), Pending::Promote(reply)).await?;
+                let lacks_contact = matches!(status.promotion, PromotionView::Confirm { .. })
+                    && matches!(basis, Basis::Free | Basis::Automatic { together: false })
+                    && matches!(status.link, LinkView::Broken | LinkView::Greeting);
+                if lacks_contact && Instant::now() < promotion.until {
+                    self.waiting.push(promotion);
+                } else {
+                    self.ask(Ask::Promote(basis), Pending::Promote(promotion.reply)).await?;
+                }
             }
             (Pending::Promote(reply), Reply::Error(error)) => {
                 let status = keeper.shown.known().and_then(|known| known.status).map(|(_, status)| status);
@@ -662,8 +691,8 @@ impl Session {
             (Pending::Demote(reply), Reply::Error(error)) => drop(reply.send(Err(VolumeTrouble::Failed(error)))),
             (Pending::Demote(reply), _) => self.ask(Ask::Status, Pending::After(reply)).await?,
             (Pending::After(reply), _) => drop(reply.send(Ok(()))),
-            (Pending::BeforePromote(reply), _) => {
-                drop(reply.send(Err(VolumeTrouble::Failed("it does not say how it is".to_owned()))));
+            (Pending::BeforePromote(promotion), _) => {
+                drop(promotion.reply.send(Err(VolumeTrouble::Failed("it does not say how it is".to_owned()))));
             }
             (Pending::Request(reply, _), Reply::Error(error)) => drop(reply.send(Err(error))),
             (Pending::Request(reply, done), _) => drop(reply.send(Ok(done.to_owned()))),
@@ -684,7 +713,10 @@ impl Session {
                 drop(reply.send(Err(no_right(keeper))));
                 return Ok(());
             }
-            Order::Promote(reply) => return self.ask(Ask::Status, Pending::BeforePromote(reply)).await,
+            Order::Promote(reply) => {
+                let promotion = Promotion { reply, until: Instant::now() + CONTACT };
+                return self.ask(Ask::Status, Pending::BeforePromote(promotion)).await;
+            }
             Order::Demote(reply) => return self.ask(Ask::Demote, Pending::Demote(reply)).await,
             Order::Request(request, reply) => (request, reply),
         };

@@ -133,6 +133,10 @@ impl Volume {
             // It is the measure of the other one.
             return CopyState::UpToDate;
         }
+        if contact.is_none() && self.label.epoch == Epoch::NONE && self.label.state == DurableState::Good {
+            // Made of the data that is there, and no claim was ever heard of: the other copy is empty, and takes force.
+            return CopyState::UpToDate;
+        }
         relation::worth(self.label.state, contact, self.label.contact)
     }
 
