@@ -15,7 +15,7 @@ skip_log := CARGO_TARGET_DIR / "skipped.txt"
 # Two real nodes on loopback: in service, local recovery, failover, power cord, failback. `--keep` leaves it running.
 demo *args: toolchain
     @if [ ! -x "$CARGO_TARGET_DIR/debug/mainstay" ]; then \
-        echo "demo: the first time this builds the mainstay daemon with its WebAssembly engine, three kits and a DNS server"; \
+        echo "demo: the first time this builds the mainstay daemon with its WebAssembly engine, the kits and a DNS server"; \
         echo "demo: that takes 7 to 8 minutes on two cores, and about 3 GB in $CARGO_TARGET_DIR; after that, seconds"; \
     else \
         echo "demo: bringing the mainstay daemon, the kits and the demo up to date; a few seconds if little has changed"; \

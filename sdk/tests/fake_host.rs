@@ -11,9 +11,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mainstay_sdk::command::Request;
+use mainstay_sdk::mount::Source;
 use mainstay_sdk::net::{Tcp, Tls, Udp};
 use mainstay_sdk::prelude::*;
-use mainstay_sdk::testing::{Answer, FakeHost, Operation, exited};
+use mainstay_sdk::testing::{Answer, Disk, FakeHost, FakePlace, FakeVolume, Operation, exited};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -28,6 +29,11 @@ fn world() -> FakeHost {
     host.program("/bin/app", |_| exited(0));
     host.secret("key", "text");
     host.secret("large", vec![0; 64 * 1024 + 1]);
+    host.volume("store", FakeVolume::standby());
+    host.place("/srv/mail", FakePlace { folder: true, ..FakePlace::default() });
+    host.place("/srv/nowhere", FakePlace::default());
+    host.place("/srv/disk", FakePlace { folder: true, device: Some("/dev/fake".into()), ..FakePlace::default() });
+    host.device("/dev/fake", Disk::Clean("ext4".into()));
     host
 }
 
@@ -121,6 +127,27 @@ fn each_fault_has_the_kind_and_the_code_of_the_real_host() {
     check(|| store::put("", b""), "Invalid key");
     check(|| store::delete(&"a".repeat(65)), "Invalid key");
     check(|| store::put("a", &vec![0; 64 << 10]), "Limit store-full");
+
+    let (store, disk) = (|| Source::Volume("store".into()), || Source::Device("/dev/fake".into()));
+    let attach = || volume::promote("store").and_then(|()| volume::attach("store"));
+    check(|| volume::status("other"), "Denied not-granted");
+    check(|| volume::attach("store"), "Failed volume");
+    check(|| attach().and_then(|_| volume::demote("store")), "Unavailable busy");
+    check(|| mount::look("/srv"), "Denied not-granted");
+    check(|| mount::mount(&store(), "/srv/disk", "ext4", &[]), "Denied not-granted");
+    check(|| mount::mount(&disk(), "/srv/mail", "ext4", &[]), "Denied not-granted");
+    check(|| mount::probe(&store()), "Unavailable not-attached");
+    check(|| attach().and_then(|_| mount::mount(&store(), "/srv/nowhere", "ext4", &[])), "NotFound no-mount-point");
+    check(|| attach().and_then(|_| mount::mount(&store(), "/srv/mail", "xfs", &[])), "Failed mount");
+    check(|| mount::mount(&disk(), "/srv/disk", "ext4", &["suid".into()]), "Invalid mount-option");
+    check(|| mount::missing_programs("btrfs"), "Invalid file-system");
+    check(|| mount::make_file_system(&disk(), "ext4"), "Failed not-empty");
+    let mounted = || mount::mount(&disk(), "/srv/disk", "ext4", &[]);
+    check(|| mounted().and_then(|_| mount::check(&disk(), "ext4")), "Unavailable mounted");
+    check(|| mounted().and_then(|_| mount::make_file_system(&disk(), "ext4")), "Unavailable mounted");
+    let mounted = || attach().and_then(|_| mount::mount(&store(), "/srv/mail", "ext4", &[]));
+    check(|| mounted().and_then(|_| volume::detach("store")), "Unavailable busy");
+    check(|| mount::write_marker(&disk(), "/srv/disk", WAIT), "NotFound not-mounted");
 }
 
 #[test]

@@ -426,6 +426,12 @@ pub(crate) struct KitRun {
     /// A secret it may read.
     #[arg(long, value_name = "NAME")]
     pub(crate) grant_secret: Vec<String>,
+    /// A volume it may use; it is told that there is none, because no daemon is asked.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_volume: Vec<String>,
+    /// A mount point it may use, with the device if it is not for a volume.
+    #[arg(long, value_name = "POINT[:DEVICE]")]
+    pub(crate) grant_mount: Vec<String>,
     /// The directory of secrets.
     #[arg(long, value_name = "DIR")]
     pub(crate) secrets: Option<PathBuf>,

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use mainstay_node::host_status::{KitStatus, RefusedStatus};
 use mainstay_node::kits::param;
 use mainstay_runtime::{
-    Call, CommandGrant, Failure, Grants, Health, Inspection, Limits, NetGrant, Operation, Outcome, ResourceServices,
-    Runtime, RuntimeConfig, Verdict, Weight, inspect,
+    Call, CommandGrant, Failure, Grants, Health, Inspection, Limits, MountGrant, NetGrant, Operation, Outcome,
+    ResourceServices, Runtime, RuntimeConfig, Verdict, Weight, inspect,
 };
 use mainstay_supervisor::{Commands, SupervisorExe};
 use serde::Serialize;
@@ -320,13 +320,17 @@ fn grants(asked: &KitRun) -> anyhow::Result<Grants> {
         Some((program, user)) => CommandGrant { program: program.into(), user: Some(user.into()) },
         None => CommandGrant { program: text.into(), user: None },
     };
+    let mount = |text: &String| match text.split_once(':') {
+        Some((point, device)) => MountGrant { point: point.into(), device: Some(device.into()) },
+        None => MountGrant { point: text.into(), device: None },
+    };
     let net =
         asked.grant_net.iter().map(|text| text.parse::<NetGrant>().with_context(|| format!("--grant-net {text}")));
     Ok(Grants {
         command: asked.grant_command.iter().map(command).collect(),
         net: net.collect::<anyhow::Result<_>>()?,
         secret: asked.grant_secret.clone(),
-        // There is no daemon that has volumes, or may mount anything.
-        ..Grants::default()
+        volume: asked.grant_volume.clone(),
+        mount: asked.grant_mount.iter().map(mount).collect(),
     })
 }

@@ -66,6 +66,46 @@ fn a_good_config_says_what_it_says() {
 }
 
 #[test]
+fn volumes_and_mount_points_are_granted_in_both_forms() {
+    let text = |grants: &str| {
+        GOOD.replace("grants.command = [\"/opt/app/start\", { program = \"/opt/app/stop\", user = \"app\" }]", grants)
+    };
+    let grants =
+        "grants.volume = [\"store\"]\ngrants.mount = [\"/srv/mail\", { point = \"/srv/db\", device = \"/dev/drbd0\" }]";
+    let (spec, diagnostics) = Spec::read("mail.toml", &text(grants));
+    assert_eq!(diagnostics.into_sorted(), []);
+    let granted = &spec.unwrap().hierarchies["mail"].resources["app"].grants;
+    assert_eq!(granted.volume, ["store"]);
+    let mounts: Vec<_> = granted.mount.iter().map(|grant| (grant.point.as_str(), grant.device.as_deref())).collect();
+    assert_eq!(mounts, [("/srv/mail", None), ("/srv/db", Some("/dev/drbd0"))]);
+    let shown = serde_json::to_value(granted).unwrap();
+    assert_eq!(shown["mount"][1], json!({"point": "/srv/db", "device": "/dev/drbd0"}));
+
+    for (grants, words) in [
+        ("grants.volume = [\"a b\"]", "the volume's name: this is no name"),
+        ("grants.volume = \"store\"", "`volume` in `grants` of [hierarchy.mail.resource.app]"),
+        ("grants.mount = [\"srv/mail\"]", "`srv/mail` in `grants` of [hierarchy.mail.resource.app] is no mount point"),
+        ("grants.mount = [\"/\"]", "`/` in `grants` of [hierarchy.mail.resource.app] is no mount point"),
+        ("grants.mount = [\"/srv/../etc\"]", "is no mount point"),
+        ("grants.mount = [\"/srv/\"]", "is no mount point"),
+        ("grants.mount = [{ point = \"/srv\" }]", "has no `device`"),
+        ("grants.mount = [{ device = \"/dev/sda\" }]", "has no `point`"),
+        (
+            "grants.mount = [{ point = \"/srv\", device = \"sda\" }]",
+            "`sda` in `grants` of [hierarchy.mail.resource.app] is no block device",
+        ),
+        ("grants.mount = [{ point = \"/srv\", device = \"/dev/../etc/passwd\" }]", "is no block device"),
+        ("grants.mount = [{ point = \"/srv\", device = \"/dev/a\", options = [] }]", "has no setting `options`"),
+        ("grants.volumes = [\"store\"]", "did you mean `volume`?"),
+    ] {
+        let (spec, diagnostics) = Spec::read("mail.toml", &text(grants));
+        let told: Vec<String> = diagnostics.into_sorted().iter().map(ToString::to_string).collect();
+        assert!(spec.is_none() && told.len() == 1 && told[0].contains(words), "{grants}: {told:?}");
+        assert!(told[0].starts_with("mail.toml:36:"), "{grants}: {told:?}");
+    }
+}
+
+#[test]
 fn a_params_place_is_found_for_each_node() {
     let (spec, diagnostics) = Spec::read("mail.toml", GOOD);
     let places = &spec.unwrap().hierarchies["mail"].resources["name"].places.clone();

@@ -1,6 +1,8 @@
 //! What the volume kit does with a volume of the host, and what it says of it: every step failing, and called again after
 //! each. No real volume, no real file system.
 
+#![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
+
 use mainstay_kit_volume::{Volume, VolumeParams};
 use mainstay_sdk::mount::User;
 use mainstay_sdk::prelude::*;
@@ -200,10 +202,10 @@ fn who_keeps_it_busy_is_named_and_ended_only_if_the_params_say_so() {
     let ctx = context(&host, json!({ "end-users": true, "end-grace": "3s" }));
     let done = Volume::remove(&ctx).unwrap();
     assert_eq!(detail(&done.details, "ended"), Some("/usr/sbin/dovecot -F (pid 4711)"));
-    let grace = host.calls().into_iter().find_map(|call| match call {
-        Call::MountEndUsers { grace_ms, .. } => Some(grace_ms),
-        _ => None,
-    });
+    let grace = host
+        .calls()
+        .into_iter()
+        .find_map(|call| if let Call::MountEndUsers { grace_ms, .. } = call { Some(grace_ms) } else { None });
     assert_eq!(grace, Some(3000));
     assert_eq!(host.volume_now("store").role, Role::Target);
 }
@@ -290,7 +292,7 @@ fn what_somebody_else_has_mounted_is_left_alone() {
     let error = Volume::restore(&plain(&host)).unwrap_err();
     assert_eq!((error.kind, error.code.as_str(), error.effect), (ErrorKind::Conflict, "foreign-mount", Effect::None));
     assert!(!Volume::remove(&plain(&host)).unwrap().changed);
-    assert_eq!(host.place_now(POINT).mounted, [other.clone()]);
+    assert_eq!(host.place_now(POINT).mounted, std::slice::from_ref(&other));
     let report = Volume::quick_check(&plain(&host)).unwrap();
     assert!(report.health == Health::Stopped && report.summary.contains("/dev/sdb1"), "{}", report.summary);
 

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mainstay_runtime::{
-    Call, CommandGrant, Failure, Grants, Kit, Limits, Operation, Outcome, ResourceServices, Runtime, RuntimeConfig,
+    Call, CommandGrant, Failure, Grants, Kit, Limits, MountGrant, Operation, Outcome, ResourceServices, Runtime,
+    RuntimeConfig,
 };
 use mainstay_supervisor::{Commands, SupervisorExe};
 use mainstay_test_support::kits::{Target, test_kit};
@@ -128,7 +129,8 @@ impl House {
             command: vec![CommandGrant { program: self.idle.clone(), user: None }],
             net: vec![NOBODY.parse().expect("it is an address")],
             secret: vec![SECRET.to_owned()],
-            ..Grants::default()
+            volume: vec!["own-volume".to_owned()],
+            mount: vec![MountGrant { point: "/nonexistent/point".to_owned(), device: None }],
         }
     }
 

@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use mainstay_sdk::command::{Ending, Request};
+use mainstay_sdk::mount::Source;
 use mainstay_sdk::net::{Tcp, Tls, Udp};
 use mainstay_sdk::prelude::*;
 use mainstay_sdk::{log::Level, random, store};
@@ -111,6 +112,18 @@ pub enum Step {
         /// How.
         talk: Talk,
     },
+    /// Asks something of a volume.
+    Volume {
+        /// status, promote, demote, attach or detach.
+        ask: String,
+        /// Which.
+        name: String,
+    },
+    /// Asks something of a mount point, or of what may be mounted.
+    Mount {
+        /// How.
+        ask: Mount,
+    },
     /// Sends a datagram and waits for one.
     Udp {
         /// Where.
@@ -145,6 +158,30 @@ pub struct Run {
     /// Whether what it leaves behind lives on.
     #[serde(default)]
     pub keep_children: bool,
+}
+
+/// Something asked of a mount point, or of what may be mounted.
+#[derive(Debug, Deserialize, Params)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Mount {
+    /// The function's name in the contract.
+    pub function: String,
+    /// Of this volume.
+    pub volume: Option<String>,
+    /// Of this device.
+    pub device: Option<String>,
+    /// Where.
+    #[serde(default)]
+    pub point: String,
+    /// Of what sort.
+    #[serde(default)]
+    pub file_system: String,
+    /// How it is mounted.
+    #[serde(default)]
+    pub options: Vec<String>,
+    /// How long it may take.
+    #[serde(default)]
+    pub ms: u32,
 }
 
 /// A conversation over TCP: connect, secure, write, finish, read to the end.
@@ -264,6 +301,8 @@ fn take(ctx: &Context<Script>, step: &Step) -> Result<String, Fault> {
             (0..*count).for_each(|line| log::emit(Level::Info, &format!("line {line}"), &Vec::new()));
             "logged".to_owned()
         }
+        Step::Volume { ask, name } => volume_step(ask, name)?,
+        Step::Mount { ask } => mount_step(ask)?,
         Step::Print { text } => {
             println!("{text}");
             "printed".to_owned()
@@ -306,6 +345,36 @@ fn run(run: &Run) -> Result<String, Fault> {
         text(&completed.stderr),
         completed.truncated
     ))
+}
+
+fn volume_step(ask: &str, name: &str) -> Result<String, Fault> {
+    match ask {
+        "promote" => volume::promote(name).map(|()| "promoted".to_owned()),
+        "demote" => volume::demote(name).map(|()| "demoted".to_owned()),
+        "attach" => volume::attach(name),
+        "detach" => volume::detach(name).map(|()| "detached".to_owned()),
+        _ => volume::status(name).map(|standing| format!("{standing:?}")),
+    }
+}
+
+fn mount_step(ask: &Mount) -> Result<String, Fault> {
+    let source = match (&ask.volume, &ask.device) {
+        (Some(name), _) => Source::Volume(name.clone()),
+        (None, device) => Source::Device(device.clone().unwrap_or_default()),
+    };
+    let (point, file_system, time) = (&ask.point, &ask.file_system, Duration::from_millis(ask.ms.into()));
+    Ok(match ask.function.as_str() {
+        "look" => format!("{:?}", mount::look(point)?),
+        "probe" => format!("{:?}", mount::probe(&source)?),
+        "make-file-system" => format!("{:?}", mount::make_file_system(&source, file_system)?),
+        "check" => format!("{:?}", mount::check(&source, file_system)?),
+        "mount" => format!("{:?}", mount::mount(&source, point, file_system, &ask.options)?),
+        "unmount" => format!("{:?}", mount::unmount(&source, point)?),
+        "users" => format!("{:?}", mount::users(&source, point)?),
+        "end-users" => format!("{:?}", mount::end_users(&source, point, time)?),
+        "write-marker" => format!("{:?}", mount::write_marker(&source, point, time)?),
+        _ => format!("{:?}", mount::missing_programs(file_system)?),
+    })
 }
 
 fn talk(talk: &Talk) -> Result<String, Fault> {
@@ -355,4 +424,7 @@ mainstay_sdk::export_kit!(Probe, abilities: [readiness], needs: [
     net: "connects where it is told to",
     store: "keeps what it is told to",
     secret: "reads what it is told to",
+], optional: [
+    volume: "asks what it is told to",
+    mount: "mounts what it is told to",
 ]);

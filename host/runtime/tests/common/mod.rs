@@ -49,11 +49,16 @@ impl House {
 
     /// A resource of this name with these grants.
     pub(crate) fn resource(&self, tag: &str, grants: Value) -> Arc<ResourceServices> {
+        Arc::new(self.services(tag, grants))
+    }
+
+    /// The same, to be given more.
+    pub(crate) fn services(&self, tag: &str, grants: Value) -> ResourceServices {
         let grants: Grants = serde_json::from_value(grants).unwrap();
         let exe = SupervisorExe::alone(mainstay_test_support::binary("mainstay-supervise"));
         let commands = Commands::open(&self.path("commands"), exe).unwrap();
         let secrets = self.path("secrets");
-        Arc::new(ResourceServices::new(grants, self.path("stores").join(tag), Some(secrets), commands))
+        ResourceServices::new(grants, self.path("stores").join(tag), Some(secrets), commands)
     }
 
     pub(crate) fn secret(&self, name: &str, content: &[u8]) {

@@ -32,7 +32,7 @@ fn application() -> TempDir {
 
 #[test]
 fn every_shipped_kit_is_inspected_without_a_problem() {
-    for name in ["null", "genapp", "dns"] {
+    for name in ["null", "genapp", "dns", "volume"] {
         let file = kit(name).display().to_string();
         let said = mainstay(["kit", "inspect", &file]).ok();
         for words in [&format!("{name} 0.1.0: "), "licence   MIT OR Apache-2.0", "contract  mainstay:kit", "no problem"]

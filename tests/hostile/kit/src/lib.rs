@@ -197,6 +197,23 @@ pub enum Misbehaviour {
         /// Its name.
         name: String,
     },
+    /// Asks how a volume is.
+    Volume {
+        /// Its name.
+        name: String,
+    },
+    /// Mounts a device.
+    Mount {
+        /// Its path.
+        device: String,
+        /// Where.
+        point: String,
+    },
+    /// Looks at a mount point.
+    MountLook {
+        /// Where.
+        point: String,
+    },
     /// Asks for this many random bytes at once.
     Random {
         /// How many.
@@ -319,6 +336,12 @@ fn act(misbehaviour: &Misbehaviour) -> Result<Answer, Error> {
         M::StoreKeys { keys } => Ok(reach::store_keys(keys)),
         M::StoreMuch { bytes, count } => reach::store_much(*bytes, *count),
         M::Secret { name } => Ok(Answer::new(format!("{} bytes", secret::get(name)?.expose().len()))),
+        M::Volume { name } => Ok(Answer::new(volume::status(name)?.summary)),
+        M::Mount { device, point } => {
+            let source = mount::Source::Device(device.clone());
+            Ok(Answer::new(mount::mount(&source, point, "ext4", &[])?.to_string()))
+        }
+        M::MountLook { point } => Ok(Answer::new(format!("a folder: {}", mount::look(point)?.folder))),
         M::ReadFile { path } => outside::read_file(path),
         M::Environment {} => Ok(outside::environment()),
         M::StdConnect { address } => outside::connect(address),
@@ -337,4 +360,6 @@ mainstay_sdk::export_kit!(Hostile, name: "hostile", needs: [
     net: "to connect where it should not",
     store: "to leave its folder",
     secret: "to read those of others",
+    volume: "to use those of others",
+    mount: "to mount what it should not",
 ]);

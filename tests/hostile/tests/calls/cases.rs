@@ -174,6 +174,8 @@ pub(crate) fn reaching() -> Vec<Case> {
     let denied = Expect::Error(ErrorKind::Denied, "not-granted");
     let to = |does: &str, host: &str, port: u16| json!({ "does": does, "host": host, "port": port });
     let run = |program: &str| json!({ "does": "run", "program": program });
+    let mount = |device: &str, point: &str| json!({ "does": "mount", "device": device, "point": point });
+    let look = |point: &str| json!({ "does": "mount-look", "point": point });
     let secret = |name: &str| json!({ "does": "secret", "name": name });
     vec![
         Case::new("a program that is not granted", run("/bin/sh"), denied, &["/bin/sh is not granted", "granted: "]),
@@ -205,6 +207,28 @@ pub(crate) fn reaching() -> Vec<Case> {
         ),
         Case::new("a secret that is a path", secret("../../../../etc/passwd"), denied, &["not granted"]),
         Case::new("a secret that is granted", secret(SECRET), says("5 bytes"), &[]),
+        Case::new(
+            "a volume that is not granted",
+            json!({ "does": "volume", "name": "../own-volume" }),
+            denied,
+            &["granted: own-volume"],
+        ),
+        Case::new(
+            "a device that is not granted",
+            mount("/dev/vda", "/nonexistent/point"),
+            denied,
+            &["granted: /nonexistent/point"],
+        ),
+        Case::new(
+            "a place that is not granted",
+            mount("/dev/vda", "/etc"),
+            denied,
+            &["/dev/vda at /etc is not granted"],
+        ),
+        Case::new("the granted place, written otherwise", look("/nonexistent/../etc"), denied, &["not granted"]),
+        Case::new("a place of 100 kB", look(&"/x".repeat(50_000)), denied, &["not granted"]),
+        Case::new("a place with a zero in it", look("/nonexistent/point\0"), denied, &["not granted"]),
+        Case::new("a place that is granted", look("/nonexistent/point"), says("a folder: false"), &[]),
         Case::new(
             "more in its store than there is room",
             json!({ "does": "store-much", "bytes": 1024, "count": 1000 }),

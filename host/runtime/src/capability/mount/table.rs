@@ -1,4 +1,4 @@
-//! What is mounted, as the kernel tells this process (`/proc/self/mountinfo`, proc(5)). Nothing here touches what is
+//! What is mounted, as the kernel tells this process (`/proc/thread-self/mountinfo`, proc(5)). Nothing here touches what is
 //! mounted, so nothing here hangs when that does.
 
 use std::fs;
@@ -35,11 +35,12 @@ pub(super) struct Table(Vec<Entry>);
 impl Table {
     /// As it is now.
     pub(super) fn read() -> io::Result<Self> {
-        let text = fs::read("/proc/self/mountinfo")?;
+        let text = fs::read("/proc/thread-self/mountinfo")?;
         let text = String::from_utf8_lossy(&text);
         let entry = |line: &str| {
-            entry(line)
-                .ok_or_else(|| io::Error::other(format!("a line of /proc/self/mountinfo is not understood: {line}")))
+            entry(line).ok_or_else(|| {
+                io::Error::other(format!("a line of /proc/thread-self/mountinfo is not understood: {line}"))
+            })
         };
         text.lines().map(entry).collect::<io::Result<_>>().map(Self)
     }
