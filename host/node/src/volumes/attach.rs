@@ -161,11 +161,12 @@ impl Inner {
         let server = server_of(&self.control)
             .map_err(|error| VolumeTrouble::Unavailable(format!("the process of volume {}: {error}", self.name)))?;
         fs::create_dir_all(&self.dir).map_err(|error| trouble(format!("{}: {error}", self.dir.display())))?;
-        let nbdfuse = self.start_nbdfuse().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
+        let nbdfuse = self.start_nbdfuse().map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
                 trouble("nbdfuse is not installed on this node (Debian: libnbd-bin, Fedora: nbdfuse)".to_owned())
+            } else {
+                trouble(format!("nbdfuse cannot be started: {error}"))
             }
-            _ => trouble(format!("nbdfuse cannot be started: {error}")),
         })?;
         let note = serde_json::to_vec(&Note { nbdfuse, server }).map_err(|error| trouble(error.to_string()))?;
         fs::write(&self.note, note).map_err(|error| trouble(format!("{}: {error}", self.note.display())))?;

@@ -121,10 +121,7 @@ impl Shown {
             attachment,
             size_bytes: status.size_bytes,
             dirty_bytes: u64::from(status.dirty_regions.saturating_sub(status.hot_regions)) * REGION_BYTES,
-            resync_percent: match status.link {
-                LinkView::Resync { percent, .. } => Some(percent),
-                _ => None,
-            },
+            resync_percent: if let LinkView::Resync { percent, .. } = status.link { Some(percent) } else { None },
             summary: summary(status, &known.place),
             details: Vec::new(),
         })
@@ -134,17 +131,16 @@ impl Shown {
 impl Known {
     fn took(&mut self, status: StatusView) {
         let now = Instant::now();
-        match status.link {
-            LinkView::Resync { done_regions, .. } => {
-                if self.done.back().is_some_and(|(_, done)| *done > done_regions) {
-                    self.done.clear();
-                }
-                self.done.push_back((now, done_regions));
-                while self.done.len() > 2 && self.done.front().is_some_and(|(at, _)| now - *at > RATE_OVER) {
-                    self.done.pop_front();
-                }
+        if let LinkView::Resync { done_regions, .. } = status.link {
+            if self.done.back().is_some_and(|(_, done)| *done > done_regions) {
+                self.done.clear();
             }
-            _ => self.done.clear(),
+            self.done.push_back((now, done_regions));
+            while self.done.len() > 2 && self.done.front().is_some_and(|(at, _)| now - *at > RATE_OVER) {
+                self.done.pop_front();
+            }
+        } else {
+            self.done.clear();
         }
         self.status = Some((now, status));
     }
