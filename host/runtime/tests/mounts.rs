@@ -430,6 +430,39 @@ async fn what_a_crash_leaves_is_repaired_and_what_is_damaged_is_left_to_a_person
 }
 
 #[tokio::test]
+async fn an_xfs_repairs_itself_when_it_is_mounted() {
+    let Some(world) = World::new() else { return };
+    if mainstay_test_support::require_or_skip("mkfs.xfs", "apt-get install xfsprogs").is_none() {
+        return;
+    }
+    // The smallest that mkfs.xfs makes.
+    let image = world.house.path("xfs.img");
+    File::create(&image).unwrap().set_len(300 << 20).unwrap();
+    let disk = Loop::over(&image);
+    let grants = json!({"mount": [{"point": world.point, "device": disk.path()}]});
+    let probe = Probe::new(&world.house, grants, None).await;
+    let here = json!({
+        "device": disk.path(), "point": world.point, "file-system": "xfs", "options": ["inode64"], "ms": 2000,
+    });
+    let step = async |function: &str| Probe::ok(probe.mount(function, here.clone()).await);
+    assert_eq!(step("missing-programs").await, "[]");
+    step("make-file-system").await;
+    assert!(step("probe").await.contains(r#"kind: "xfs", file_system: true"#));
+    assert!(step("check").await.contains("outcome: AtMount"));
+    assert_eq!(step("mount").await, "true");
+    step("write-marker").await;
+    // As a power cut leaves it: the log is replayed by the mount.
+    run("xfs_io", &["-x", "-c", "shutdown", &world.point]);
+    Probe::fault(probe.mount("write-marker", here.clone()).await, "Failed marker");
+    let seen = step("look").await;
+    assert!(seen.contains("read_only: true") && seen.contains("does not work any more: Input/output error"), "{seen}");
+    assert_eq!(step("unmount").await, "true");
+    assert_eq!(step("mount").await, "true");
+    step("write-marker").await;
+    assert_eq!(step("unmount").await, "true");
+}
+
+#[tokio::test]
 async fn what_is_on_a_disk_is_never_overwritten() {
     let Some(world) = World::new() else { return };
     let (probe, here) = (world.probe().await, world.here());

@@ -44,9 +44,9 @@ impl Node {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("the file was just made");
         }
         let grants = Grants {
-            command: Vec::new(),
             net: addresses.iter().map(|address| address.parse().expect("host:port")).collect(),
             secret: keys.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            ..Grants::default()
         };
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let tokio = tokio.expect("a tokio runtime");

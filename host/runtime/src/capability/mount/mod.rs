@@ -204,7 +204,11 @@ impl CallState {
         } else {
             noted
         };
-        let room = self.room(&seen.point).await;
+        let (room, broken) = match self.ask_file_system(&seen.point).await {
+            Some(Ok(room)) => (Some(room), None),
+            Some(Err(error)) => (None, Some(format!("the file system does not work any more: {error}"))),
+            None => (None, None),
+        };
         Ok(Place {
             folder: true,
             mounted: Some(Mounted {
@@ -212,8 +216,8 @@ impl CallState {
                 device: entry.source.clone(),
                 file_system: entry.file_system.clone(),
                 options: entry.all_options(),
-                read_only: entry.is_read_only(),
-                trouble,
+                read_only: entry.is_read_only() || broken.is_some(),
+                trouble: broken.or(trouble),
                 room,
                 layers: u32::try_from(seen.table.at(&seen.point).len()).unwrap_or(u32::MAX),
                 details: Vec::new(),
@@ -221,18 +225,22 @@ impl CallState {
         })
     }
 
-    /// None: the file system does not say.
-    async fn room(&mut self, point: &str) -> Option<Room> {
+    /// What the file system itself says: its room, or the error that it answers with; none: nothing in time.
+    async fn ask_file_system(&mut self, point: &str) -> Option<Result<Room, String>> {
         let path = PathBuf::from(point);
         let limit = self.limit(None).min(ROOM_WAIT);
-        let said = self.touch("asking for its room", limit, move || rustix::fs::statvfs(&path)).await;
-        let said = said.ok()?.ok()?;
-        Some(Room {
+        let ask = move || {
+            // An xfs that has shut itself down says so here and nowhere else.
+            std::fs::metadata(&path)?;
+            Ok::<_, std::io::Error>(rustix::fs::statvfs(&path)?)
+        };
+        let said = self.touch("asking for its room", limit, ask).await.ok()?;
+        Some(said.map_err(|error| error.to_string()).map(|said| Room {
             size_bytes: said.f_blocks.saturating_mul(said.f_frsize),
             free_bytes: said.f_bavail.saturating_mul(said.f_frsize),
             inodes: said.f_files,
             free_inodes: said.f_favail,
-        })
+        }))
     }
 
     async fn probe_device(&mut self, granted: &Granted) -> Result<Option<Found>, Fault> {
