@@ -45,7 +45,8 @@ pub enum ArbiterRequest {
         record: OwnershipSummary,
     },
     /// In one step: if the record of the hierarchy has this version, note that this node's copy of a volume is outdated, or
-    /// that none is (VOLUME V3).
+    /// that none is (VOLUME V3), and write the record again as it is, so that it has a new version: what was asked before this
+    /// and comes later is refused.
     Mark {
         /// Of which hierarchy.
         hierarchy: HierarchyName,

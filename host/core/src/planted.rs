@@ -75,4 +75,16 @@ plantable! {
     LateConfirmation "late-confirmation";
     /// O11: what is taken over may have another config or other kits there.
     DifferencesIgnored "differences-ignored";
+    /// VOLUME V1, O2: the right to write is told before the claim is durable.
+    RightBeforeRecord "right-before-record";
+    /// VOLUME V1: the process of a volume is not told when the permit ends.
+    PermitEndNotTold "permit-end-not-told";
+    /// VOLUME V1: the process of a volume is not told that its right has ended.
+    RightStays "right-stays";
+    /// VOLUME V3: a mark that the arbiter has refused, because the record is not what it was, counts as made.
+    MarkNotCompared "mark-not-compared";
+    /// VOLUME V3: the mark of a copy is said to be made, and its process was not asked.
+    MarkNotAsked "mark-not-asked";
+    /// VOLUME V4: every promotion rests on the operator's word.
+    BasisAlwaysWord "basis-always-word";
 }

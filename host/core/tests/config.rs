@@ -2,7 +2,7 @@
 
 use mainstay_core::diagnostic::Severity;
 use mainstay_core::names::NodeName;
-use mainstay_core::spec::Spec;
+use mainstay_core::spec::{MirrorMode, Spec};
 use mainstay_core::time::Millis;
 use serde_json::json;
 
@@ -259,3 +259,140 @@ fn a_circle_in_a_long_chain_is_found_without_recursion() {
     assert_eq!(found.len(), 1);
     assert!(found[0].message.contains("go in a circle"));
 }
+
+/// A config with these lines, without what is wrong with the rest of it.
+fn with_volume(hierarchy: &str, volume: &str) -> String {
+    format!(
+        r#"cluster = "c"
+kits = "/k"
+[path.lan]
+[node.a]
+address.lan = "127.0.0.1:7400"
+[node.b]
+address.lan = "127.0.0.1:7401"
+[node.c]
+address.lan = "127.0.0.1:7402"
+[hierarchy.h]
+{hierarchy}
+[hierarchy.h.resource.r]
+kit = "null"
+{volume}"#
+    )
+}
+
+const TWO: &str = "nodes = [\"b\", \"a\"]";
+const VOLUME: &str = r#"[hierarchy.h.volume.v]
+backing = { a = "/dev/vg0/v", b = "/dev/sdb1" }
+address = { b = "192.0.2.11:7500" }
+"#;
+
+#[test]
+fn a_volume_says_what_it_says() {
+    let text = with_volume(
+        TWO,
+        &(VOLUME.to_owned()
+            + "log = { a = \"/var/log/v\" }\nmode = \"async\"\nlag-max = \"2s\"\nlag-kib-max = 128\nstall-time = \"5s\"\nresync-kib-per-s = 5000\n"),
+    );
+    let (spec, diagnostics) = Spec::read("x.toml", &text);
+    assert_eq!(diagnostics.into_sorted(), []);
+    let volume = spec.unwrap().hierarchies["h"].volumes["v"].clone();
+    let on = |of: &std::collections::BTreeMap<NodeName, String>, node: &str| of.get(&NodeName::from(node)).cloned();
+    assert_eq!(on(&volume.backing, "b").as_deref(), Some("/dev/sdb1"));
+    assert_eq!((on(&volume.log, "a").as_deref(), on(&volume.log, "b")), (Some("/var/log/v"), None));
+    assert_eq!(on(&volume.address, "b").as_deref(), Some("192.0.2.11:7500"));
+    assert_eq!(volume.mode, MirrorMode::Async { lag_kib_max: 128, lag_max: Millis::from_secs(2) });
+    assert_eq!((volume.stall_time, volume.resync_kib_per_s), (Millis::from_secs(5), Some(5000)));
+    let (spec, _) = Spec::read("x.toml", &with_volume(TWO, VOLUME));
+    let volume = spec.unwrap().hierarchies["h"].volumes["v"].clone();
+    assert_eq!((volume.mode, volume.stall_time), (MirrorMode::Sync, Millis::from_secs(20)));
+    assert_eq!(volume.resync_kib_per_s, None);
+}
+
+#[test]
+fn every_mistake_of_a_volume_is_told_where_it_is() {
+    let wrong = r#"[hierarchy.h.volume."v/1"]
+backing = { a = "vg0/v", z = "/dev/v", b = 7 }
+log = { c = "/var/log/v" }
+address = { a = "192.0.2.10:7500", b = "here" }
+mode = "sink"
+stall-time = "1s"
+resync-kib-per-s = 1
+lag-max = "1s"
+lag-kib-max = 100
+bakcing = { a = "/dev/v" }
+[hierarchy.h.volume.w]
+[hierarchy.h.volume.x]
+backing = { a = "/dev/x", b = "/dev/x" }
+address = { b = "192.0.2.11:0" }
+mode = "async"
+lag-max = "2h"
+lag-kib-max = 1
+"#;
+    found(&with_volume(TWO, wrong), WRONG);
+}
+
+#[test]
+fn v13_what_does_not_fit_together_with_a_volume_is_told() {
+    // Three nodes, or one.
+    found(&with_volume("nodes = [\"a\", \"b\", \"c\"]", VOLUME), THREE);
+    found(&with_volume("nodes = [\"a\"]", VOLUME), ONE);
+    let back = format!("{TWO}\nswitchback = \"automatic\"");
+    found(&with_volume(&back, VOLUME), BACK);
+    // Names and addresses are their own in the whole cluster.
+    let twice = format!(
+        "{VOLUME}[hierarchy.i]\nnodes = [\"a\", \"b\"]\n[hierarchy.i.resource.s]\nkit = \"null\"\n{}",
+        VOLUME.replace(".h.", ".i.")
+    );
+    found(&with_volume(TWO, &twice), TWICE);
+    // It would be given up without a question.
+    let text = with_volume(
+        &format!("{TWO}\nfailover = \"automatic\"\naccept-split-brain = true"),
+        &format!("{VOLUME}mode = \"async\"\n"),
+    );
+    let text = text.replace("[path.lan]", "[path.lan]\npriority = 1\n[path.wan]\npriority = 2");
+    let text = text
+        .replace("\n[node.b]", "\naddress.wan = \"127.0.0.1:7500\"\n[node.b]")
+        .replace("\n[node.c]", "\naddress.wan = \"127.0.0.1:7501\"\n[node.c]\naddress.wan = \"127.0.0.1:7502\"");
+    found(&text, LOST);
+}
+
+const WRONG: &[&str] = &[
+    "x.toml:14:21: error: the volume `v/1`: this is no name | a name is of letters, digits, `.`, `_` and `-`",
+    "x.toml:14:21: error: the volume `v/1` has no backing on `b` | name the device or file with its data there: backing.b = \"/dev/vg0/v/1\"",
+    "x.toml:15:17: error: backing.a = \"vg0/v\" is no absolute path | as in \"/dev/vg0/mail\"",
+    "x.toml:15:26: error: `backing` of the volume `v/1` names `z`, which is not one of its nodes | the nodes are a, b",
+    "x.toml:15:44: error: `b` in `backing` of [hierarchy.h.volume.v/1] is of type integer | write a text: b = \"/dev/vg0/mail\"",
+    "x.toml:16:9: error: `log` of the volume `v/1` names `c`, which is not one of its nodes | the nodes are a, b",
+    "x.toml:17:13: error: the volume `v/1` has an address on `a`, where nobody connects | take it out: `a` connects to `b`, whose name sorts last",
+    "x.toml:17:40: error: \"here\" is no address for a mirror link | write an IP address and a port: \"192.0.2.11:7500\"",
+    "x.toml:18:8: error: `mode = \"sink\"` in [hierarchy.h.volume.v/1] is not known | write mode = \"sync\" or \"async\"",
+    "x.toml:19:14: error: `stall-time = \"1s\"` in [hierarchy.h.volume.v/1] makes no sense: less, and every hiccup of the line ends in errors; more, and applications and unmounts hang | write 2s to 10m",
+    "x.toml:20:20: error: `resync-kib-per-s = 1` in [hierarchy.h.volume.v/1] is out of range | write 64 to 4294967295",
+    "x.toml:21:11: error: `lag-max` in [hierarchy.h.volume.v/1] goes with mode = \"async\" alone | in sync mode the other copy is never behind: take it out",
+    "x.toml:22:15: error: `lag-kib-max` in [hierarchy.h.volume.v/1] goes with mode = \"async\" alone | in sync mode the other copy is never behind: take it out",
+    "x.toml:23:1: error: [hierarchy.h.volume.v/1] has no setting `bakcing` | did you mean `backing`?",
+    "x.toml:24:21: error: the volume `w` has no backing on `b` | name the device or file with its data there: backing.b = \"/dev/vg0/w\"",
+    "x.toml:24:21: error: the volume `w` has no backing on `a` | name the device or file with its data there: backing.a = \"/dev/vg0/w\"",
+    "x.toml:24:21: error: the volume `w` has no address on `b`, where the other node connects | add address.b = \"ip:port\", for this volume alone",
+    "x.toml:27:17: error: \"192.0.2.11:0\" is no address for a mirror link | write an IP address and a port: \"192.0.2.11:7500\"",
+    "x.toml:29:11: error: `lag-max = \"2h\"` in [hierarchy.h.volume.x] makes no sense: it is how old the newest thing may be that is lost with the source | write 100ms to 1h",
+    "x.toml:30:15: error: `lag-kib-max = 1` in [hierarchy.h.volume.x] is out of range | write 64 to 16777216",
+];
+const THREE: &[&str] = &[
+    "x.toml:14:21: error: the volume `v` is mirrored between two nodes, and its hierarchy has 3 | give [hierarchy.h] two nodes",
+];
+const ONE: &[&str] = &[
+    "x.toml:14:21: error: the volume `v` is mirrored between two nodes, and its hierarchy has 1 | give [hierarchy.h] two nodes",
+];
+const BACK: &[&str] = &[
+    "x.toml:12:14: error: `h` has the mirrored volume `v`, and would go back by itself (VOLUME V13) | a node that comes back has an old copy first: take `switchback = \"automatic\"` out",
+];
+const TWICE: &[&str] = &[
+    "x.toml:21:21: error: the volume `v` is taken: line 14 has it in `h` | a volume's name is its own in the whole cluster",
+    "x.toml:22:17: error: \"/dev/vg0/v\" on `a` is taken: line 15 has it | two volumes, or data and log, would overwrite each other",
+    "x.toml:22:35: error: \"/dev/sdb1\" on `b` is taken: line 15 has it | two volumes, or data and log, would overwrite each other",
+    "x.toml:23:17: error: \"192.0.2.11:7500\" is taken: line 16 has it | every volume has a place of its own",
+];
+const LOST: &[&str] = &[
+    "x.toml:22:21: warning: the volume `v` is asynchronous, and its hierarchy fails over by itself: what was not copied yet is given up without a question | take mode = \"sync\", or failover = \"confirm\"",
+];

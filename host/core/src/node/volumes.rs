@@ -10,12 +10,13 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::arbiter::About;
-use super::io::Output;
+use super::io::{Output, RecordNumber};
 use super::timers::HierarchyIndex;
 use crate::arbiter::{ArbiterId, ArbiterRequest};
 use crate::claim::ClaimId;
 use crate::message::PeerMessage;
 use crate::names::{NodeName, VolumeName};
+use crate::planted::{self, Bug};
 use crate::state::{Cause, StandingKind};
 use crate::volume::{Basis, FromVolume, Marked, Question, ToVolume};
 
@@ -42,7 +43,9 @@ impl Node {
                 let Some(right) = self.right_to_write(h, &volume) else { continue };
                 if self.local(h).rights.get(&volume) != Some(&right) {
                     self.local_mut(h).rights.insert(volume.clone(), right.clone());
-                    self.outputs.push_back(Output::Volume(self.recorded, volume, right));
+                    let early = planted::is(Bug::RightBeforeRecord);
+                    let after = if early { RecordNumber::default() } else { self.recorded };
+                    self.outputs.push_back(Output::Volume(after, volume, right));
                 }
             }
         }
@@ -51,29 +54,51 @@ impl Node {
     /// What is to be said of it now; none: nothing is known for certain.
     fn right_to_write(&self, h: HierarchyIndex, volume: &VolumeName) -> Option<ToVolume> {
         let durable = self.durable(h);
-        if durable.unknown {
-            return None;
-        }
+        // A journal that was lost knows of no claim; what the process was told may be by one.
+        let known = durable.claim.as_ref().filter(|_| !durable.unknown)?;
         let held = durable.standing.kind == StandingKind::Held;
-        let claim = durable.claim.as_ref().filter(|claim| held && claim.id.claimant == self.me);
-        let Some(claim) = claim else { return Some(ToVolume::RightEnded) };
+        let Some(claim) = Some(known).filter(|claim| held && claim.id.claimant == self.me) else {
+            return if planted::is(Bug::RightStays) { None } else { Some(ToVolume::RightEnded) };
+        };
         if !self.local(h).proven {
             return None;
         }
-        let until = if self.by_arbiter(h) && !durable.forced { Some(self.right(h)?.0) } else { None };
+        let ends = self.by_arbiter(h) && !durable.forced;
+        let until = if ends { Some(self.right(h)?.0).filter(|_| !planted::is(Bug::PermitEndNotTold)) } else { None };
         Some(ToVolume::Right { claim: claim.id.clone(), until, basis: self.basis(h, volume) })
     }
 
     fn basis(&self, h: HierarchyIndex, volume: &VolumeName) -> Basis {
         let durable = self.durable(h);
-        let marked = self.seen(h).and_then(|entry| entry.outdated.get(volume)) == Some(&self.me);
-        if self.by_arbiter(h) && (marked || !durable.word) {
-            return Basis::Arbiter { marked };
+        if planted::is(Bug::BasisAlwaysWord) {
+            return Basis::Word;
+        }
+        if self.by_arbiter(h) {
+            return self.basis_by_arbiter(h, volume);
         }
         match self.local(h).silence {
             _ if durable.word => Basis::Word,
             Some(silence) if durable.claimed_for == Some(Cause::Failover) => Basis::Silence(silence),
             _ => Basis::Free,
+        }
+    }
+
+    /// The arbiter's word counts if it has shown this very claim: a mark against this copy was made by a claim before it. Who
+    /// has its right by promises alone, or an operator's, has not seen whether there is one. The operator's word for a claim
+    /// that the arbiter knows is no word for what it would say of the copy.
+    fn basis_by_arbiter(&self, h: HierarchyIndex, volume: &VolumeName) -> Basis {
+        let durable = self.durable(h);
+        let entry = self.seen(h);
+        let marked = entry.and_then(|entry| entry.outdated.get(volume)) == Some(&self.me);
+        let recorded = entry.and_then(|entry| entry.record.as_ref()?.claim.as_ref());
+        let shown =
+            recorded.is_some_and(|recorded| Some(&recorded.id) == durable.claim.as_ref().map(|claim| &claim.id));
+        if marked || shown {
+            Basis::Arbiter { marked }
+        } else if durable.forced {
+            Basis::Word
+        } else {
+            Basis::Free
         }
     }
 
@@ -88,6 +113,9 @@ impl Node {
                 self.outputs.push_back(Output::Send(self.recorded, self.peers[peer].name.clone(), mark));
             }
             FromVolume::MarkArbiter { number, claim, outdated } => {
+                // Only the newest is asked again if it was refused: one before it may say the opposite.
+                let earlier = self.marks_asked.values_mut().filter(|marking| marking.volume == volume);
+                earlier.for_each(|marking| marking.tries = MARK_TRIES);
                 self.mark_in_arbiter(Marking { h, volume, number, claim, outdated, tries: 0 });
             }
             FromVolume::Marked { peer, question, outcome } => {
@@ -119,6 +147,7 @@ impl Node {
             Some(newer) => Some(Marked::Superseded(newer.clone())),
             // It is not its own.
             None if claim.claimant != peer => Some(Marked::Unreachable),
+            None if planted::is(Bug::MarkNotAsked) => Some(Marked::Done),
             None => None,
         };
         let output = match outcome {
@@ -145,6 +174,7 @@ impl Node {
         let recorded = entry.record.and_then(|record| record.claim).map(|recorded| recorded.id);
         let known = self.durable(h).claim.as_ref().map(|known| known.id.clone());
         match known.max(recorded.clone()) {
+            _ if planted::is(Bug::MarkNotCompared) => {}
             Some(newest) if newest > claim => return self.marked(volume, number, Marked::Superseded(newest)),
             _ if recorded != Some(claim) => return self.marked(volume, number, Marked::Unreachable),
             _ => {}
@@ -165,7 +195,7 @@ impl Node {
     /// The arbiter has answered, and what it shows is known.
     pub(super) fn mark_answered(&mut self, id: ArbiterId, done: bool) {
         let Some(marking) = self.marks_asked.remove(&id) else { return };
-        if done {
+        if done || planted::is(Bug::MarkNotCompared) {
             self.marked(marking.volume, marking.number, Marked::Done);
         } else if marking.tries < MARK_TRIES {
             self.mark_in_arbiter(marking);

@@ -70,6 +70,8 @@ pub(super) struct Place {
     nodes: Vec<(&'static str, NodeName, Offset)>,
     /// Of each address, as it is written.
     addresses: Vec<(String, Offset)>,
+    /// Of each backing and log: which node's, and as it is written.
+    files: Vec<(NodeName, String, Offset)>,
 }
 
 pub(super) fn volumes(
@@ -89,6 +91,7 @@ pub(super) fn volumes(
                 at,
                 nodes: Vec::new(),
                 addresses: Vec::new(),
+                files: Vec::new(),
             };
             out.insert(name, volume(inner, &mut place));
             index.volumes.push(place);
@@ -111,6 +114,9 @@ fn volume(table: Table<'_, '_>, place: &mut Place) -> VolumeSpec {
                     format!("{key}.{node} = \"{text}\" is no absolute path"),
                     format!("as in \"{wanted}\""),
                 );
+            }
+            if key != "address" {
+                place.files.push((NodeName::new(node), text.to_owned(), at));
             }
             place.nodes.push((key, NodeName::new(node), node_at));
             out.insert(NodeName::new(node), text.to_owned());
@@ -160,6 +166,7 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
     grants(spec, index, diagnostics);
     let mut names: BTreeMap<&VolumeName, &Place> = BTreeMap::new();
     let mut addresses: BTreeMap<&str, Offset> = BTreeMap::new();
+    let mut files: BTreeMap<(&NodeName, &str), Offset> = BTreeMap::new();
     for place in &index.volumes {
         if let Some(other) = names.insert(&place.name, place) {
             let line = diagnostics.line_of(other.at);
@@ -176,6 +183,13 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
             } else if let Some(other) = addresses.insert(text, *at) {
                 let message = format!("\"{text}\" is taken: line {} has it", diagnostics.line_of(other));
                 diagnostics.error(*at, message, "every volume has a place of its own".to_owned());
+            }
+        }
+        for (node, text, at) in &place.files {
+            if let Some(other) = files.insert((node, text), *at) {
+                let line = diagnostics.line_of(other);
+                let message = format!("\"{text}\" on `{node}` is taken: line {line} has it");
+                diagnostics.error(*at, message, "two volumes, or data and log, would overwrite each other".to_owned());
             }
         }
         let Some(hierarchy) = spec.hierarchies.get(&place.hierarchy) else { continue };

@@ -193,15 +193,22 @@ impl Etcd {
         let (record_key, permit_key) = (self.keys.record(hierarchy), self.keys.permit(hierarchy));
         let key = self.keys.outdated(hierarchy, volume);
         let look = self.look_at(self.keys.of(hierarchy), until).await?;
+        let record = look.get(&record_key).map(|kv| kv.value.clone()).unwrap_or_default();
         let (look, done) = if u64::try_from(look.mod_revision(&record_key)) == Ok(expected) {
             let change = match outdated {
                 Some(node) => put(&key, node.as_str().as_bytes(), 0),
-                None => RequestOp { delete: Some(DeleteRangeRequest { key }), ..RequestOp::default() },
+                None => RequestOp { delete: Some(DeleteRangeRequest { key: key.clone() }), ..RequestOp::default() },
             };
-            self.change(&look, &record_key, &permit_key, vec![change], until).await?
+            // The record's new version: what was asked before this and comes later rests on one that is no more.
+            let changes = vec![put(&record_key, &record, 0), change];
+            self.change(&look, &record_key, &permit_key, changes, until).await?
         } else {
             (self.look_at(self.keys.all(), until).await?, false)
         };
+        // Of two copies of this question the other one may have been first.
+        let wanted = outdated.map(|node| node.as_str().as_bytes());
+        let is_so = look.get(&key).map(|kv| kv.value.as_slice()) == wanted;
+        let done = done || (is_so && look.get(&record_key).is_some_and(|kv| kv.value == record));
         let lease = *self.lease.lock().await;
         let view = self.view(&look, lease);
         Ok(Answer { revision: look.revision, answer: ArbiterAnswer::Done { done, view } })

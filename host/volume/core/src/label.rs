@@ -58,6 +58,7 @@ const EXCLUSIVE: u8 = 2;
 const PAUSED: u8 = 4;
 const SERVED: u8 = 8;
 const GIVES_UP_FLAG: u8 = 16;
+const OWN: u8 = 32;
 
 /// What a copy durably is. Whether it is *up to date* or only *last known good* is a matter of contact, and not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub struct Label {
     pub settled: bool,
     /// The newest claim known (V2).
     pub epoch: Epoch,
+    /// By that claim this copy was promoted, and not the other one: for whom it was made, nobody was since.
+    pub own: bool,
     /// What it is.
     pub state: DurableState,
     /// Of the data.
@@ -129,6 +132,7 @@ impl Label {
             stamp: 1,
             settled: true,
             epoch: Epoch::NONE,
+            own: false,
             state: if first { DurableState::Good } else { DurableState::Inconsistent },
             generation: if first { Generation { epoch: 0, side, began: now } } else { Generation::BLANK },
             history: Vec::new(),
@@ -164,7 +168,8 @@ impl Label {
             | flag(self.exclusive, EXCLUSIVE)
             | flag(self.paused, PAUSED)
             | flag(self.served, SERVED)
-            | flag(self.gives_up_for.is_some(), GIVES_UP_FLAG);
+            | flag(self.gives_up_for.is_some(), GIVES_UP_FLAG)
+            | flag(self.own, OWN);
         put(80, &[side_byte(self.epoch.side), side_byte(self.side), state_byte(self.state), flags]);
         let mut put_generation = |at: usize, generation: &Generation| {
             bytes[at..at + 8].copy_from_slice(&generation.epoch.to_le_bytes());
@@ -227,6 +232,7 @@ fn decode_slot(slot: &[u8]) -> Option<Label> {
         state: state_of(state)?,
         generation,
         history: generations,
+        own: flags & OWN != 0,
         exclusive: flags & EXCLUSIVE != 0,
         served: flags & SERVED != 0,
         paused: flags & PAUSED != 0,

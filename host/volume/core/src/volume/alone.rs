@@ -70,22 +70,26 @@ impl Volume {
         let waited = self.now.monotonic.since(self.session.since);
         let hopeful = self.session.link.is_some() && self.session.is_hopeful();
         let early = self.session.link.is_none() && waited < self.config.alone_after;
+        let overdue =
+            self.alone.asking.filter(|(_, _, since)| self.now.monotonic.since(*since) >= self.asked_too_long());
         if hopeful || early || !self.requests.any_waits() {
+            if overdue.is_some() {
+                // Nobody waits for the answer any more: who comes next asks anew.
+                self.alone.asking = None;
+            }
             return;
         }
         if self.alone.peer_marked || planted::is(Bug::NoMark) {
             return self.begin_generation(true);
         }
-        match self.alone.asking {
-            None if self.now.monotonic >= self.alone.again => {
+        match (self.alone.asking, overdue) {
+            (_, Some((token, _, _))) => self.on_marked(token, Marked::Unreachable),
+            (None, None) if self.now.monotonic >= self.alone.again => {
                 let token = self.ask(Asked::Peer);
                 let (epoch, generation) = (self.label.epoch, self.label.generation);
                 self.outputs.push_back(Output::MarkPeer { token, epoch, generation });
             }
-            Some((token, _, since)) if self.now.monotonic.since(since) >= self.asked_too_long() => {
-                self.on_marked(token, Marked::Unreachable);
-            }
-            None | Some(_) => {}
+            (None | Some(_), None) => {}
         }
     }
 

@@ -49,9 +49,15 @@ impl Volume {
         if epoch < self.label.epoch || epoch.side != self.label.side {
             return;
         }
-        let renewed = self.right.is_some_and(|right| right.epoch != epoch);
+        let before = self.right.map(|right| right.epoch);
+        let serves = self.role == Role::Source || self.promoting.is_some();
+        // Each claim follows the one before by one: if there was one in between, it was the other side's, and what this
+        // copy serves may be old.
+        if serves && before.is_some_and(|before| epoch.counter > before.counter.saturating_add(1)) {
+            self.lose_right(Event::RightLost(epoch));
+        }
         self.right = Some(Right { epoch, until });
-        if renewed && self.role == Role::Source {
+        if before.is_some_and(|before| before != epoch) && self.role == Role::Source {
             self.label.epoch = epoch;
             self.write_label(Then::Anew);
         }
@@ -72,6 +78,8 @@ impl Volume {
             return;
         }
         self.label.epoch = epoch;
+        // Whoever has it has said so: even if it is this side's, this copy was not promoted by it.
+        self.label.own = false;
         self.write_label(Then::Nothing);
         if self.right.as_ref().is_some_and(|right| right.epoch < epoch) {
             self.lose_right(Event::RightLost(epoch));
@@ -155,8 +163,18 @@ impl Volume {
         }
     }
 
+    /// Whether it was the source by the very claim that it has now: to promote the other one since would have taken a newer
+    /// claim, and a mark against this one would have, too. Nothing has more than this copy, whatever the link says.
+    fn is_newest_by_claim(&self) -> bool {
+        let same = self.right.is_some_and(|right| right.epoch == self.label.epoch);
+        same && self.label.own && self.label.state == DurableState::Good && self.failed.is_none()
+    }
+
     /// What it takes to promote this copy.
     pub(super) fn promotion(&self) -> Promotion {
+        if self.is_newest_by_claim() {
+            return Promotion::Free;
+        }
         match self.worth() {
             CopyState::UpToDate => Promotion::Free,
             CopyState::LastKnownGood { since } => Promotion::Confirm { since },
@@ -166,7 +184,8 @@ impl Volume {
     }
 
     pub(super) fn promote(&mut self, id: OperatorId, basis: Basis) {
-        let worth = self.worth();
+        let newest = self.is_newest_by_claim();
+        let worth = if newest { CopyState::UpToDate } else { self.worth() };
         let refusal = match (self.right.as_ref(), self.failed, relation::may_promote(worth, basis)) {
             (_, Some((what, error)), _) => Some(Refusal::Backing(alloc::format!("{what}: {error:?}"))),
             (None, ..) => Some(Refusal::NoRight),
@@ -178,7 +197,7 @@ impl Volume {
         };
         if matches!(basis, Basis::Arbiter { marked: true })
             && self.label.state == DurableState::Good
-            && !self.in_contact()
+            && !(newest || self.in_contact())
         {
             // The arbiter knows better than the label.
             self.label.state = DurableState::Outdated;
@@ -227,6 +246,7 @@ impl Volume {
         }
         self.promoting = Some(Promoting { writing: true, ..promoting.clone() });
         self.label.epoch = right.epoch;
+        self.label.own = true;
         self.label.served = true;
         self.label.gives_up_for = None;
         if let Some(lost) = promoting.forced {

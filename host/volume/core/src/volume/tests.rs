@@ -541,3 +541,92 @@ fn what_makes_no_sense_ends_the_link_and_nothing_else() {
     assert!(forgets && rig.out.iter().any(|output| matches!(output, Output::CloseLink { .. })), "{:?}", rig.out);
     assert_eq!(rig.volume.status().role, Role::Source);
 }
+
+impl Rig {
+    /// The process ends, with what is on its disks, and the next one opens them. Every label that was written is there.
+    fn again(self, disks: &(Vec<u8>, Vec<u8>)) -> Self {
+        let now = Now { monotonic: Monotonic(self.now), unix: UnixMs(1_000 + self.now) };
+        let volume = Volume::open(config(), &disks.0, &disks.1, now).unwrap();
+        let mut rig = Self { volume, now: self.now, out: Vec::new(), holds: false };
+        rig.run();
+        rig
+    }
+
+    /// What its disks have by now, from what it has written since it was created.
+    fn written(&self, disks: &mut (Vec<u8>, Vec<u8>)) {
+        for output in &self.out {
+            match output {
+                Output::WriteLabel { block, .. } => put(&mut disks.0, block),
+                Output::WriteLog { blocks, .. } => blocks.iter().for_each(|block| put(&mut disks.1, block)),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn v4_who_was_the_source_by_the_claim_it_is_given_again_is_the_newest() {
+    let promote = |rig: &mut Rig, counter, basis| {
+        rig.input(Input::Right { epoch: epoch(counter), until: None });
+        rig.operator(OperatorRequest::Promote(basis))
+    };
+    let bases = [Basis::Free, Basis::Arbiter { marked: true }, Basis::Automatic { together: false }];
+    for basis in bases {
+        let mut disks = disks(true);
+        let mut rig = Rig::new(config(), true);
+        rig.input(Input::Right { epoch: epoch(3), until: None });
+        rig.input(Input::Operator {
+            id: crate::io::OperatorId(1),
+            request: OperatorRequest::Promote(Basis::Confirmed),
+        });
+        rig.written(&mut disks);
+        let mut rig = rig.again(&disks);
+        rig.written(&mut disks);
+        assert_eq!(promote(&mut rig, 3, basis), Ok(()), "{basis:?}");
+        // By a newer claim it is not: somebody else may have had one in between.
+        let mut rig = rig.again(&disks);
+        rig.written(&mut disks);
+        assert!(matches!(promote(&mut rig, 4, basis), Err(Refusal::Copy { .. })), "{basis:?}");
+    }
+}
+
+#[test]
+fn v4_a_claim_that_was_only_heard_of_does_not_make_a_copy_the_newest() {
+    let mut rig = Rig::new(config(), true);
+    // The peer says that this side has claim 3: it was told so by a process before this one, which was never the source.
+    rig.link(1);
+    let first = rig.volume.status().generation;
+    rig.hello(&Identity { epoch: epoch(3), ..peer(2, first) });
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    let refused = rig.operator(OperatorRequest::Promote(Basis::Free));
+    assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
+}
+
+#[test]
+fn v2_a_right_by_a_claim_that_does_not_follow_the_last_one_ends_service_first() {
+    let mut rig = Rig::mirroring(config());
+    rig.input(Input::Right { epoch: epoch(4), until: None });
+    rig.write(1, 0, false);
+    assert_eq!((rig.volume.status().role, rig.replies()), (Role::Source, vec![]), "its own claim, made anew");
+    // Claim 5 was the other side's: what this copy has may be old.
+    rig.input(Input::Right { epoch: epoch(6), until: None });
+    assert_eq!((rig.volume.status().role, rig.replies()), (Role::Target, vec![(1, Err(RequestError::NoRight))]));
+}
+
+#[test]
+fn v3_a_question_that_nobody_answers_and_nobody_waits_for_is_dropped() {
+    let mut rig = Rig::mirroring(Config { arbiter: true, ..config() });
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.write(1, 0, false);
+    // The host answers nothing: neither the peer nor the arbiter is reached, again and again, until the write has stalled.
+    for second in 1..40 {
+        rig.at(second * 1_000);
+        let (wake, why) = rig.volume.poll_timeout();
+        assert!(wake.0 > rig.now, "it comes back at once, for ever, at {second} s: {why:?}");
+    }
+    assert_eq!(rig.replies(), [(1, Err(RequestError::Stalled))]);
+    rig.out.clear();
+    rig.write(2, 0, false);
+    assert!(matches!(rig.out.first(), Some(Output::MarkPeer { .. })), "it is asked anew: {:?}", rig.out);
+}
