@@ -68,7 +68,9 @@ fn a_good_config_says_what_it_says() {
 #[test]
 fn volumes_and_mount_points_are_granted_in_both_forms() {
     let text = |grants: &str| {
-        GOOD.replace("grants.command = [\"/opt/app/start\", { program = \"/opt/app/stop\", user = \"app\" }]", grants)
+        let good = GOOD
+            .replace("grants.command = [\"/opt/app/start\", { program = \"/opt/app/stop\", user = \"app\" }]", grants);
+        good + "[hierarchy.mail.volume.store]\nbacking = { ex01 = \"/dev/a\", ex02 = \"/dev/b\" }\naddress.ex02 = \"192.0.2.11:7500\"\n"
     };
     let grants =
         "grants.volume = [\"store\"]\ngrants.mount = [\"/srv/mail\", { point = \"/srv/db\", device = \"/dev/drbd0\" }]";
@@ -82,6 +84,7 @@ fn volumes_and_mount_points_are_granted_in_both_forms() {
     assert_eq!(shown["mount"][1], json!({"point": "/srv/db", "device": "/dev/drbd0"}));
 
     for (grants, words) in [
+        ("grants.volume = [\"stoer\"]", "is granted the volume `stoer`, and `mail` has none of that name"),
         ("grants.volume = [\"a b\"]", "the volume's name: this is no name"),
         ("grants.volume = \"store\"", "`volume` in `grants` of [hierarchy.mail.resource.app]"),
         ("grants.mount = [\"srv/mail\"]", "`srv/mail` in `grants` of [hierarchy.mail.resource.app] is no mount point"),

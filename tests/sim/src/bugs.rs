@@ -3,10 +3,19 @@
 
 use mainstay_core::planted::Bug;
 
-/// Within how many seeds, from 0, a bug has to be found.
+/// In which worlds a bug is looked for, and within how many seeds, from 0, it has to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// Clusters ([`crate::world`]).
+    Clusters(u64),
+    /// Clusters with a volume ([`crate::joined`]).
+    Volumes(u64),
+}
+
+/// See [`Within`].
 #[must_use]
-pub const fn seeds(bug: Bug) -> u64 {
-    match bug {
+pub const fn within(bug: Bug) -> Within {
+    let clusters = match bug {
         Bug::CallsBeforeRecords => 100,
         Bug::TellsBeforeRecords => 100,
         Bug::NoProofAtStart => 200,
@@ -24,5 +33,12 @@ pub const fn seeds(bug: Bug) -> u64 {
         Bug::OwnGapIgnored => 1_000,
         Bug::LateConfirmation => 1_000,
         Bug::DifferencesIgnored => 1_000,
-    }
+        Bug::RightBeforeRecord
+        | Bug::PermitEndNotTold
+        | Bug::RightStays
+        | Bug::MarkNotCompared
+        | Bug::MarkNotAsked
+        | Bug::BasisAlwaysWord => return Within::Volumes(2_000),
+    };
+    Within::Clusters(clusters)
 }

@@ -89,8 +89,12 @@ impl Etcd {
                 ArbiterAnswer::Done { done, view: self.view(node) }
             }
             ArbiterRequest::Mark { hierarchy, expected, volume, outdated } => {
+                let revision = self.store.revision + 1;
                 let entry = self.store.entries.entry(hierarchy.clone()).or_default();
                 let done = entry.version == *expected;
+                if done {
+                    (entry.version, self.store.revision) = (revision, revision);
+                }
                 match outdated {
                     Some(whose) if done => drop(entry.outdated.insert(volume.clone(), whose.clone())),
                     None if done => drop(entry.outdated.remove(volume)),

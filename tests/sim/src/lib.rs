@@ -14,6 +14,7 @@ pub mod coverage;
 pub mod etcd;
 pub mod faults;
 pub mod generate;
+pub mod joined;
 pub mod kits;
 pub mod network;
 pub mod random;

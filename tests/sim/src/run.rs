@@ -94,13 +94,13 @@ fn world_time(scenario: &Scenario) -> u64 {
 
 /// What is to be done, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
+pub(crate) enum Turn {
     Ends(usize),
     Begins(usize),
     Round,
 }
 
-fn turns(scenario: &Scenario) -> BTreeSet<(Millis, Turn)> {
+pub(crate) fn turns(scenario: &Scenario) -> BTreeSet<(Millis, Turn)> {
     let mut turns = BTreeSet::new();
     for (number, fault) in scenario.faults.iter().enumerate() {
         turns.insert((fault.at, Turn::Begins(number)));
@@ -217,7 +217,11 @@ fn is_tag(word: &str) -> bool {
 }
 
 /// An operator who looks after the cluster: says that an owner is off when every other machine is, and only once.
-fn look_after(world: &mut World, scenario: &Scenario, answered: &mut BTreeSet<(Option<HierarchyName>, ClaimId)>) {
+pub(crate) fn look_after(
+    world: &mut World,
+    scenario: &Scenario,
+    answered: &mut BTreeSet<(Option<HierarchyName>, ClaimId)>,
+) {
     for name in scenario.node_names() {
         let alone = world.machines.iter().all(|(other, machine)| *other == name || machine.off);
         if !alone {
@@ -250,7 +254,7 @@ fn upkeep_is_over(world: &mut World, scenario: &Scenario) {
 }
 
 /// Everything that can be put right from outside is.
-fn all_is_mended(world: &mut World) {
+pub(crate) fn all_is_mended(world: &mut World) {
     let names: Vec<NodeName> = world.machines.keys().cloned().collect();
     world.blocked.clear();
     for name in &names {

@@ -201,7 +201,8 @@ pub(super) fn together(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics
 fn grants(spec: &Spec, index: &Index, diagnostics: &mut Diagnostics) {
     for (name, hierarchy) in &spec.hierarchies {
         for (tag, resource) in &hierarchy.resources {
-            for volume in resource.grants.volume.iter().filter(|it| !hierarchy.volumes.contains_key(it.as_str())) {
+            let named = resource.grants.volume.iter().filter(|it| crate::names::problem(it).is_none());
+            for volume in named.filter(|it| !hierarchy.volumes.contains_key(it.as_str())) {
                 let elsewhere = index.volumes.iter().find(|place| place.name.as_str() == volume);
                 let hint = match elsewhere {
                     Some(place) => format!("`{volume}` is of the hierarchy `{}`, and moves with that", place.hierarchy),

@@ -1,5 +1,6 @@
 //! Runs seeds and case files, prints what fails in them, and writes it down as a case.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -11,7 +12,7 @@ use mainstay_sim::coverage::{Coverage, REQUIRED};
 use mainstay_sim::run::{Outcome, run};
 use mainstay_sim::scenario::Scenario;
 use mainstay_sim::shrink::shrink;
-use mainstay_sim::volume::run::Case;
+use mainstay_sim::{joined, volume::run::Case};
 
 /// The cluster, simulated from a seed.
 #[derive(Debug, Parser)]
@@ -36,13 +37,16 @@ enum Command {
         /// Where it is.
         file: PathBuf,
     },
-    /// Volumes: one seed with its timeline, or many.
+    /// A cluster with a volume: one seed with its timeline, or many.
     Volume {
         /// The first.
         seed: u64,
         /// So many.
         #[arg(long, default_value_t = 1)]
         count: u64,
+        /// The two copies alone, with a stand-in for the cluster.
+        #[arg(long)]
+        alone: bool,
     },
     /// Plants each bug in the core and in the volume, and shows that it is found.
     Bugs {
@@ -98,7 +102,8 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Command::Volume { seed, count } => volumes(seed, count),
+        Command::Volume { seed, count, alone: true } => volumes_alone(seed, count),
+        Command::Volume { seed, count, alone: false } => volumes(seed, count),
         Command::Bugs { only } => bugs(&only),
         Command::Seeds { from, count, minutes, jobs, failures, out, coverage, brief } => {
             let from = from.unwrap_or_else(|| {
@@ -123,21 +128,30 @@ fn bugs(_: &str) -> ExitCode {
 #[cfg(feature = "planted-bugs")]
 fn bugs(only: &str) -> ExitCode {
     use mainstay_core::planted::{Bug, plant};
+    use mainstay_sim::bugs::Within;
     let mut code = ExitCode::SUCCESS;
     println!("{:<24} {:>7} {:>7} {:>7}  found as", "planted", "within", "seeds", "s");
     for (bug, name) in Bug::ALL.iter().filter(|(_, name)| name.contains(only)) {
         plant(Some(*bug));
-        let count = mainstay_sim::bugs::seeds(*bug);
         let began = Instant::now();
-        let corpus = Corpus { from: 0, count, limit: None, failures: 1, out: None, coverage: false, brief: true };
-        let sum = corpus.gather(jobs());
+        let (count, seeds, rule) = match mainstay_sim::bugs::within(*bug) {
+            Within::Clusters(count) => {
+                let corpus =
+                    Corpus { from: 0, count, limit: None, failures: 1, out: None, coverage: false, brief: true };
+                let sum = corpus.gather(jobs());
+                (count, sum.seeds, sum.failed.first().and_then(|(_, outcome)| outcome.broken.first().cloned()))
+            }
+            Within::Volumes(count) => {
+                let (seeds, rule) = mainstay_sim::joined::bugs::find(count, jobs());
+                (count, seeds, rule)
+            }
+        };
         let took = began.elapsed().as_secs_f64();
-        let rule = sum.failed.first().and_then(|(_, outcome)| outcome.broken.first());
-        let rule: String = rule.map_or("NOT FOUND", String::as_str).chars().take(110).collect();
-        println!("{name:<24} {count:>7} {:>7} {took:>7.1}  {rule}", sum.seeds);
-        if sum.failed.is_empty() {
+        if rule.is_none() {
             code = ExitCode::FAILURE;
         }
+        let rule: String = rule.as_deref().unwrap_or("NOT FOUND").chars().take(110).collect();
+        println!("{name:<24} {count:>7} {seeds:>7} {took:>7.1}  {rule}");
     }
     plant(None);
     if volume_bugs(only) { code } else { ExitCode::FAILURE }
@@ -164,8 +178,47 @@ fn volume_bugs(only: &str) -> bool {
     all
 }
 
-/// Volumes from seeds: what happens in one, or which of many fail.
+/// Clusters with volumes from seeds: what happens in one, or which of many fail.
 fn volumes(from: u64, count: u64) -> ExitCode {
+    let began = Instant::now();
+    let (next, sum) = (AtomicU64::new(0), Mutex::new((Vec::new(), BTreeMap::<String, u64>::new(), 0u64)));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs().min(usize::try_from(count).unwrap_or(usize::MAX)) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let seed = from.wrapping_add(number);
+                    let outcome = joined::case::Case::from_seed(seed).run(count == 1);
+                    let Ok(mut sum) = sum.lock() else { return };
+                    outcome.told.iter().for_each(|line| println!("{line}"));
+                    sum.0.extend(outcome.broken.map(|why| (seed, why)));
+                    outcome.counts.into_iter().for_each(|(what, times)| *sum.1.entry(what).or_default() += times);
+                    sum.2 += outcome.simulated.0;
+                }
+            });
+        }
+    });
+    let (mut failed, counts, simulated) = sum.into_inner().unwrap_or_default();
+    counts.iter().for_each(|(what, times)| println!("{times:>9}  {what}"));
+    failed.sort();
+    for (seed, why) in &failed {
+        println!("{seed}: {why}");
+    }
+    if let Some((seed, why)) = failed.first() {
+        let case = joined::case::Case::from_seed(*seed);
+        let small = case.shrink(why.split(':').next().unwrap_or_default());
+        println!("{seed}, shrunk: {:?} {:#?}", small.scenario.hierarchies[0].mode, small.scenario.faults);
+    }
+    let (hours, took) = (simulated as f64 / 3_600_000.0, began.elapsed().as_secs_f64());
+    println!("{count} seeds from {from}, {hours:.1} h simulated in {took:.1} s; {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Two copies with a stand-in for the cluster: what happens in one, or which of many fail.
+fn volumes_alone(from: u64, count: u64) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for seed in from..from.saturating_add(count) {
         let outcome = Case::from_seed(seed).run(count == 1);

@@ -10,6 +10,7 @@ use mainstay_core::message::{OwnershipSummary, PeerMessage};
 use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_core::node::{Operation, Output, Reply};
 use mainstay_core::state::{Record, State};
+use mainstay_core::volume::ToVolume;
 
 use super::Checks;
 
@@ -88,7 +89,18 @@ impl Checks {
                 }
             }
             Output::Reply(_, _, Reply::Refused(_)) => self.words.end(node),
-            Output::Send(..)
+            Output::Volume(_, _, ToVolume::Right { claim, .. }) => {
+                // By the time that it leaves the disk may know a newer one: then the next word takes it back.
+                let held =
+                    durable.hierarchies.values().filter_map(|known| known.claim.as_ref()).any(|it| it.id >= *claim);
+                if !held || claim.claimant != *node {
+                    self.fail(format!(
+                        "V1, O2: the process of a volume on {node} is told of {claim}, and the disk knows nothing of it"
+                    ));
+                }
+            }
+            Output::Volume(..)
+            | Output::Send(..)
             | Output::CallKit(..)
             | Output::Report(..)
             | Output::Reply(..)
@@ -98,7 +110,6 @@ impl Checks {
             | Output::Fence(..)
             | Output::Knock(..)
             | Output::Guard(_)
-            | Output::Volume(..)
             | Output::CancelKit(_) => {}
         }
     }

@@ -14,6 +14,7 @@ use mainstay_volume_core::volume::{Volume, create};
 
 use super::disk::{ByteDisk, DataDisk, Stamp, sectors};
 use crate::random::Random;
+use crate::world::Clock;
 
 /// A disk operation under way.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct Machine {
     pub start: u64,
     /// Whether the machine has power.
     pub power: bool,
+    /// What its process counts time by.
+    pub clock: Clock,
+    /// How far its wall clock is from the true time, in ms.
+    pub clock_off: i64,
     /// Its disk.
     pub data: DataDisk,
     /// Its label.
@@ -71,6 +76,8 @@ impl Machine {
             volume: None,
             start: 0,
             power: true,
+            clock: Clock::default(),
+            clock_off: 0,
             data: DataDisk::new(size),
             label,
             log,

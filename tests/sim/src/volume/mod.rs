@@ -6,9 +6,11 @@
 //! the daemon has, so the core's own world can take its place.
 
 pub mod bugs;
+mod client;
 pub mod disk;
 pub mod history;
 pub mod host;
 pub mod machine;
+mod people;
 pub mod run;
 pub mod world;

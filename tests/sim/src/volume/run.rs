@@ -7,7 +7,7 @@ use mainstay_volume_core::label::DurableState;
 use mainstay_volume_core::log::Header;
 use mainstay_volume_core::status::LinkState;
 
-use super::world::{Setting, World};
+use super::world::{Pace, Setting, World};
 use crate::random::Random;
 
 /// Everything has to have settled so long after the last trouble, in ms.
@@ -96,6 +96,7 @@ impl Case {
             rate: if dice.chance(250) { 2_000_000 } else { 0 },
             disk_ms: 1 + dice.below(6),
             hot: if dice.chance(500) { 5 } else { 64 },
+            pace: Pace::QUICK,
         };
         let mut trouble = Vec::new();
         let mut at = dice.below(300);
@@ -185,8 +186,18 @@ impl Case {
             ],
             &[(here, Trouble::Move)],
         ];
-        let setting =
-            Setting { seed, is_async, arbiter, depth: 3, requests: 14, begins: 150, rate: 0, disk_ms: 2, hot: 5 };
+        let setting = Setting {
+            seed,
+            is_async,
+            arbiter,
+            depth: 3,
+            requests: 14,
+            begins: 150,
+            rate: 0,
+            disk_ms: 2,
+            hot: 5,
+            pace: Pace::QUICK,
+        };
         every_end(&setting, &[], 20, &ends)
     }
 
@@ -228,6 +239,7 @@ impl Case {
             rate: 0,
             disk_ms: 2,
             hot: 64,
+            pace: Pace::QUICK,
         };
         every_end(&setting, &before, 60, &ends)
     }
@@ -422,9 +434,13 @@ fn settle(world: &mut World) {
         }
         world.step();
     }
-    if world.broken.is_some() {
-        return;
+    if world.broken.is_none() {
+        judge_rest(world);
     }
+}
+
+/// In the end both copies are the same, and nothing is left.
+pub(crate) fn judge_rest(world: &mut World) {
     let (a, b) = (&world.machines[0], &world.machines[1]);
     let differ = a.data.now.iter().zip(&b.data.now).position(|(a, b)| a != b);
     let (a_state, b_state) = (a.label_on_disk(), b.label_on_disk());
@@ -442,7 +458,7 @@ fn settle(world: &mut World) {
 }
 
 /// One copy serves, both are up to date, the application has its answers, and the log is clear.
-fn is_settled(world: &World) -> bool {
+pub(crate) fn is_settled(world: &World) -> bool {
     let connected = (0..2).all(|m| world.link_state(m) == Some(LinkState::Connected));
     let source = (0..2).find(|m| world.is_source(*m));
     let clear = |m: usize| world.machines[m].volume.as_ref().is_some_and(|volume| volume.status().dirty_regions == 0);

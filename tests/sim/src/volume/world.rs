@@ -4,22 +4,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 use mainstay_volume_core::io::{
-    Basis, Block, Config, ConnectionId, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest,
-    Output, Refusal, RequestError, RequestId, RequestKind, Token, WriteId,
+    Block, Config, Data, DiskId, DiskOp, Input, LinkId, Marked, Mode, OperatorId, OperatorRequest, Output, Refusal,
+    Token, WriteId,
 };
 use mainstay_volume_core::message::Message;
-use mainstay_volume_core::status::{Event, LinkState, Role};
-use mainstay_volume_core::types::{Extent, Generation, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
+use mainstay_volume_core::status::{LinkState, Role};
+use mainstay_volume_core::types::{Epoch, Generation, REGION_BYTES, Region, SECTOR_BYTES, Side, VolumeId};
 use mainstay_volume_core::volume::Volume;
 
-use super::disk::{Stamp, sectors};
+use super::client::Client;
+use super::disk::Stamp;
 use super::history::History;
 use super::host::Host;
 use super::machine::Machine;
+use super::people::Fork;
 use crate::random::Random;
 
 /// Bytes of the volume: a few regions, and one that is not whole.
 pub const SIZE: u64 = 9 * REGION_BYTES + 3 * SECTOR_BYTES;
+
+/// When it begins, in ms since 1970.
+pub const UNIX: u64 = 1_000_000;
 
 /// What is the same for a whole run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +47,50 @@ pub struct Setting {
     pub disk_ms: u64,
     /// How many regions may be hot.
     pub hot: u32,
+    /// How fast everything goes.
+    pub pace: Pace,
+}
+
+/// Times of a volume and of who uses it, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    stall: u64,
+    peer_timeout: u64,
+    alone_after: u64,
+    mark_timeout: u64,
+    cool_after: u64,
+    /// The application thinks for less than this.
+    pub(super) think: u64,
+    /// It is tried to connect this often at the least, and again after up to six times as long.
+    connect: u64,
+}
+
+impl Pace {
+    /// Much happens at once.
+    pub const QUICK: Self = Self {
+        stall: 2_000,
+        peer_timeout: 400,
+        alone_after: 100,
+        mark_timeout: 100,
+        cool_after: 150,
+        think: 6,
+        connect: 5,
+    };
+    /// As a cluster goes: dead times and leases are in seconds.
+    pub const CLUSTER: Self = Self {
+        stall: 1_800,
+        peer_timeout: 800,
+        alone_after: 300,
+        mark_timeout: 250,
+        cool_after: 600,
+        think: 120,
+        connect: 60,
+    };
 }
 
 /// Something that happens later.
 #[derive(Clone, Debug)]
-enum Later {
+pub(super) enum Later {
     Disk(usize, u64, DiskId),
     Written(usize, u64, WriteId),
     Deliver(usize, LinkId),
@@ -59,23 +103,45 @@ enum Later {
     Answer { asker: usize, start: u64, token: Token, outcome: Marked },
 }
 
-#[derive(Clone, Debug)]
-struct Asked {
-    kind: RequestKind,
-    stamp: Stamp,
-    flush: u64,
+impl Later {
+    /// On which machine.
+    fn whose(&self) -> Option<usize> {
+        match self {
+            Self::Disk(m, ..)
+            | Self::Written(m, ..)
+            | Self::Cut(m, _)
+            | Self::Tick(m, _)
+            | Self::Input(m, ..)
+            | Self::Answer { asker: m, .. } => Some(*m),
+            // What machine `m` has sent comes to the other one.
+            Self::Deliver(m, _) => Some(1 - *m),
+            Self::Connect | Self::Client | Self::Host => None,
+        }
+    }
 }
 
 /// A message under way: on which link, its bytes, and what goes with it.
 type OnWire = (LinkId, Vec<u8>, Option<Vec<Stamp>>);
 
-/// The application.
-#[derive(Debug, Default)]
-struct Client {
-    at: Option<(usize, u64)>,
-    asked: BTreeMap<RequestId, Asked>,
-    next: u64,
-    left: u64,
+/// What a volume's process says to who stands above it, where that is not [`Host`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// See [`Output::MarkPeer`].
+    MarkPeer(Token, Epoch, Generation),
+    /// See [`Output::MarkArbiter`].
+    MarkArbiter(Token, Epoch, bool),
+    /// See [`Output::AnswerMark`].
+    AnswerMark(Token, Marked),
+    /// See [`Output::Answer`].
+    Answer(OperatorId, Result<(), Refusal>),
+    /// An application was answered that a request is done: one that writes, or another one; it may be one that has not
+    /// noticed that the other copy is in service.
+    Done {
+        /// It writes, or flushes.
+        writes: bool,
+        /// The other copy was put in service since.
+        stale: bool,
+    },
 }
 
 /// See the module's documentation.
@@ -104,23 +170,36 @@ pub struct World {
     /// What the application knows.
     pub history: History,
     /// What it knew before a word that lost something.
-    forks: Vec<History>,
-    dice: Random,
+    pub(super) forks: Vec<Fork>,
+    /// What one knows that has not noticed that the other copy is in service.
+    pub(super) stale_history: History,
+    /// Whether what this machine's copy was last promoted on may lose something: a word, or silence. If there is no
+    /// [`Host`], who stands above says so.
+    pub may_lose: [bool; 2],
+    /// Whose data an operator has last named to survive a split brain.
+    pub(super) survivor: Option<usize>,
+    /// What the processes say, if there is no [`Host`] to hear it.
+    pub said: Option<VecDeque<(usize, Said)>>,
+    /// This machine stands still, and what happens to it waits.
+    still: [bool; 2],
+    held: [Vec<Later>; 2],
+    pub(super) dice: Random,
     later: BTreeMap<(u64, u64, u64), Later>,
     scheduled: u64,
     link: u64,
     /// Links up to this one have lost something: nothing comes through them any more.
     dead_link: u64,
     wires: [VecDeque<OnWire>; 2],
-    client: Client,
-    sent_bytes: u64,
+    pub(super) clients: [Client; 2],
+    pub(super) next_request: u64,
+    pub(super) sent_bytes: u64,
     /// Bytes that the resync under way may send, and how many had been sent when it began.
-    may_send: Option<(u64, u64)>,
+    pub(super) may_send: Option<(u64, u64)>,
     /// This machine's copy went on alone, and the other one is not marked.
-    unmarked: [bool; 2],
+    pub(super) unmarked: [bool; 2],
     /// This machine's copy was promoted by force, whether it got so far as to serve or not.
-    forced: [bool; 2],
-    operators: BTreeMap<OperatorId, (usize, OperatorRequest)>,
+    pub(super) forced: [bool; 2],
+    pub(super) operators: BTreeMap<OperatorId, (usize, OperatorRequest)>,
     next_operator: u64,
     asked_marks: BTreeMap<(usize, Token), (usize, u64, Token)>,
     next_token: u64,
@@ -131,18 +210,18 @@ impl World {
     /// Two new copies, both machines on.
     #[must_use]
     pub fn new(setting: Setting) -> Self {
-        let now = Now { monotonic: Monotonic(0), unix: UnixMs(1_000_000) };
+        let now = Now { monotonic: Monotonic(0), unix: UnixMs(UNIX) };
         let config = |side: Side| {
             let mut config = Config::new(VolumeId(0xabc), side, SIZE);
             config.arbiter = setting.arbiter;
             if setting.is_async {
                 config.mode = Mode::Async { lag_bytes_max: 64 * 1024, lag_max: Millis(300) };
             }
-            config.stall_time = Millis(2_000);
-            config.peer_timeout = Millis(400);
-            config.alone_after = Millis(100);
-            config.mark_timeout = Millis(100);
-            config.cool_after = Millis(150);
+            config.stall_time = Millis(setting.pace.stall);
+            config.peer_timeout = Millis(setting.pace.peer_timeout);
+            config.alone_after = Millis(setting.pace.alone_after);
+            config.mark_timeout = Millis(setting.pace.mark_timeout);
+            config.cool_after = Millis(setting.pace.cool_after);
             config.hot_regions_max = setting.hot;
             config.resync_regions_max = 3;
             config.resync_bytes_per_s = (setting.rate > 0).then_some(setting.rate);
@@ -162,13 +241,20 @@ impl World {
             told: None,
             history: History::new((SIZE / SECTOR_BYTES) as usize, setting.is_async),
             forks: Vec::new(),
+            stale_history: History::new((SIZE / SECTOR_BYTES) as usize, setting.is_async),
+            may_lose: [false; 2],
+            survivor: None,
+            said: None,
+            still: [false; 2],
+            held: [Vec::new(), Vec::new()],
             dice: Random::of(setting.seed, 7),
             later: BTreeMap::new(),
             scheduled: 0,
             link: 0,
             dead_link: 0,
             wires: [VecDeque::new(), VecDeque::new()],
-            client: Client { left: setting.requests, ..Client::default() },
+            clients: [Client { left: setting.requests, ..Client::default() }, Client::default()],
+            next_request: 0,
             sent_bytes: 0,
             may_send: None,
             unmarked: [false; 2],
@@ -191,11 +277,13 @@ impl World {
 
     /// Both clocks of a machine.
     #[must_use]
-    pub fn clock(&self) -> Now {
-        Now { monotonic: Monotonic(self.now), unix: UnixMs(1_000_000 + self.now) }
+    pub fn clock(&self, m: usize) -> Now {
+        let machine = &self.machines[m];
+        let unix = (UNIX + self.now).saturating_add_signed(machine.clock_off);
+        Now { monotonic: machine.clock.at(Monotonic(self.now)), unix: UnixMs(unix) }
     }
 
-    fn at(&mut self, ms: u64, what: Later) {
+    pub(super) fn at(&mut self, ms: u64, what: Later) {
         self.scheduled += 1;
         let key = (self.now + ms, self.dice.throw(), self.scheduled);
         self.later.insert(key, what);
@@ -226,7 +314,7 @@ impl World {
     pub fn start(&mut self, m: usize) {
         if self.machines[m].power && self.machines[m].volume.is_none() {
             self.tell(|| format!("{m} starts"));
-            let now = self.clock();
+            let now = self.clock(m);
             self.machines[m].open(now);
             self.carry_out(m);
         }
@@ -236,9 +324,9 @@ impl World {
     pub fn end(&mut self, m: usize, power: bool) {
         self.tell(|| format!("{m} {}", if power { "loses power" } else { "is killed" }));
         self.host.forget(m);
-        if self.client.at.is_some_and(|(at, _)| at == m) {
-            self.disconnect();
-        }
+        self.held[m].clear();
+        self.still[m] = false;
+        self.applications_lose(m);
         // What it has put on the wire is under way, or not.
         let keep = self.dice.below(self.wires[m].len() as u64 + 1) as usize;
         self.wires[m].truncate(keep);
@@ -247,12 +335,6 @@ impl World {
             self.at(late, Later::Cut(1 - m, link));
         }
         self.machines[m].end(power, &mut self.dice);
-    }
-
-    fn disconnect(&mut self) {
-        self.client.at = None;
-        self.client.asked.clear();
-        self.history.disconnected();
     }
 
     /// The link is cut; whether either side notices at once.
@@ -274,6 +356,10 @@ impl World {
         let Some(((when, _, _), what)) = self.later.pop_first() else { return false };
         self.now = self.now.max(when);
         self.steps += 1;
+        if let Some(m) = what.whose().filter(|m| self.still[*m]) {
+            self.held[m].push(what);
+            return true;
+        }
         match what {
             Later::Disk(m, start, id) if self.runs(m, start) => self.disk_done(m, id),
             Later::Written(m, start, id) if self.runs(m, start) => {
@@ -287,13 +373,14 @@ impl World {
             }
             Later::Connect => self.connect(),
             Later::Tick(m, start) if self.runs(m, start) => {
-                let due = self.machines[m].volume.as_ref().is_some_and(|it| it.poll_timeout().0.0 <= self.now);
+                let now = self.clock(m).monotonic;
+                let due = self.machines[m].volume.as_ref().is_some_and(|it| it.poll_timeout().0 <= now);
                 if due {
                     self.input(m, Input::Tick);
                 }
             }
-            Later::Client => self.client_asks(),
-            Later::Host => {
+            Later::Client => self.clients_ask(),
+            Later::Host if self.said.is_none() => {
                 self.run_host();
                 self.at(20, Later::Host);
             }
@@ -302,6 +389,7 @@ impl World {
                 self.input(asker, Input::Marked { token, outcome });
             }
             Later::Disk(..)
+            | Later::Host
             | Later::Written(..)
             | Later::Cut(..)
             | Later::Tick(..)
@@ -311,17 +399,50 @@ impl World {
         true
     }
 
-    fn runs(&self, m: usize, start: u64) -> bool {
+    /// When the next thing happens.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        self.later.first_key_value().map(|((when, _, _), _)| (*when).max(self.now))
+    }
+
+    /// A machine stands still, or goes on: then what has waited happens, in order.
+    pub fn stand_still(&mut self, m: usize, still: bool) {
+        if std::mem::replace(&mut self.still[m], still) && !still {
+            for what in std::mem::take(&mut self.held[m]) {
+                self.in_order(0, what);
+            }
+        }
+    }
+
+    /// As [`Self::at`]; of what is said to one process nothing overtakes the other.
+    fn in_order(&mut self, ms: u64, what: Later) {
+        self.scheduled += 1;
+        self.later.insert((self.now + ms, 0, self.scheduled), what);
+    }
+
+    /// The daemon of a machine tells the process something.
+    pub fn tell_process(&mut self, m: usize, input: Input) {
+        let start = self.machines[m].start;
+        self.in_order(1, Later::Input(m, start, input));
+    }
+
+    pub(super) fn runs(&self, m: usize, start: u64) -> bool {
         self.machines[m].volume.is_some() && self.machines[m].start == start
     }
 
     /// Tells a volume something.
     pub fn input(&mut self, m: usize, input: Input) {
-        let now = self.clock();
+        let now = self.clock(m);
         if let Some(volume) = &mut self.machines[m].volume {
             volume.handle(input, now);
             self.carry_out(m);
         }
+    }
+
+    /// The number that the next question of an operator gets.
+    #[must_use]
+    pub fn next_operator(&self) -> OperatorId {
+        OperatorId(self.next_operator + 1)
     }
 
     /// An operator asks; what is answered is in [`World::host`].
@@ -340,7 +461,8 @@ impl World {
             self.carry_out_one(m, output);
         }
         if let Some(volume) = &self.machines[m].volume {
-            let (start, when) = (self.machines[m].start, volume.poll_timeout().0.0);
+            let start = self.machines[m].start;
+            let when = self.machines[m].clock.when(volume.poll_timeout().0).0;
             self.at(when.saturating_sub(self.now), Later::Tick(m, start));
         }
     }
@@ -371,6 +493,15 @@ impl World {
             }
             Output::Reply { id, result } => self.replied(m, id, result),
             Output::Forget(data) => self.machines[m].forget(data),
+            Output::MarkPeer { token, epoch, generation } if self.said.is_some() => {
+                self.say(m, Said::MarkPeer(token, epoch, generation));
+            }
+            Output::MarkArbiter { token, epoch, outdated } if self.said.is_some() => {
+                self.say(m, Said::MarkArbiter(token, epoch, outdated));
+            }
+            Output::AnswerMark { token, outcome } if self.said.is_some() => {
+                self.say(m, Said::AnswerMark(token, outcome));
+            }
             Output::MarkPeer { token, epoch, generation } => {
                 let peer = 1 - m;
                 let late = 1 + self.dice.below(10);
@@ -404,6 +535,13 @@ impl World {
         }
     }
 
+    /// For who stands above the processes.
+    pub(super) fn say(&mut self, m: usize, said: Said) {
+        if let Some(all) = &mut self.said {
+            all.push_back((m, said));
+        }
+    }
+
     fn begin_write(&mut self, m: usize, id: WriteId, is_label: bool, blocks: Vec<Block>) {
         let takes = self.dice.below(self.setting.disk_ms + 1) + self.slow[m];
         let start = self.machines[m].start;
@@ -413,12 +551,8 @@ impl World {
 
     fn disk_done(&mut self, m: usize, id: DiskId) {
         let Some((result, read)) = self.machines[m].done(id) else { return };
-        if let Some((request, extent, stamps)) = read
-            && self.client.at.is_some_and(|(at, _)| at == m)
-            && self.client.asked.contains_key(&request)
-            && let Err(why) = self.history.judge_read(sectors(extent), &stamps)
-        {
-            self.fail(|| format!("{why} (on {m})"));
+        if let Some((request, extent, stamps)) = read {
+            self.judge_read(m, request, extent, &stamps);
         }
         self.input(m, Input::Disk { id, result });
     }
@@ -483,9 +617,10 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let late = 5 + self.dice.below(30);
+        let least = self.setting.pace.connect;
+        let late = least + self.dice.below(6 * least);
         self.at(late, Later::Connect);
-        let both = self.machines.iter().all(|machine| machine.volume.is_some());
+        let both = self.machines.iter().all(|machine| machine.volume.is_some()) && self.still == [false; 2];
         // A side that still believes in an old link is met anew all the same, now and then.
         let free = self.machines.iter().filter(|machine| machine.link.is_none()).count();
         if self.link_cut || !both || free == 0 || (free == 1 && self.dice.chance(500)) {
@@ -499,170 +634,6 @@ impl World {
         }
         for m in 0..2 {
             self.input(m, Input::LinkUp(link));
-        }
-    }
-
-    // The application.
-
-    fn client_asks(&mut self) {
-        let think = self.dice.below(6);
-        self.at(think, Later::Client);
-        let Some((m, start)) = self.client.at else { return };
-        let busy = self.client.asked.len() as u64 >= self.setting.depth;
-        if !self.runs(m, start) || busy || self.client.left == 0 || self.now < self.setting.begins {
-            return;
-        }
-        self.client.left -= 1;
-        self.client.next += 1;
-        let (id, stamp) = (RequestId(self.client.next), self.client.next);
-        let length = 1 + self.dice.below(6);
-        // Half of them where there was something lately, so that they meet.
-        let far = if self.dice.chance(500) { SIZE / SECTOR_BYTES } else { 160 };
-        let from = self.dice.below(far - length);
-        let extent = Extent { offset: from * SECTOR_BYTES, length: (length * SECTOR_BYTES) as u32 };
-        let fua = self.dice.chance(150);
-        let kind = match self.dice.below(10) {
-            0 | 1 => RequestKind::Read(extent),
-            2 => RequestKind::Zero { extent, fua, unmap: true },
-            3 => RequestKind::Flush,
-            _ => RequestKind::Write { extent, fua },
-        };
-        let flush = self.history.flush_begins();
-        match kind {
-            RequestKind::Write { extent, fua } => {
-                self.history.begin(sectors(extent), stamp, false, fua);
-                self.machines[m].requests.insert(id, vec![stamp; sectors(extent).len()]);
-            }
-            RequestKind::Zero { extent, fua, .. } => self.history.begin(sectors(extent), stamp, true, fua),
-            RequestKind::Read(_) | RequestKind::Flush => {}
-        }
-        self.client.asked.insert(id, Asked { kind, stamp, flush });
-        self.tell(|| format!("{m} request {} {kind:?}", id.0));
-        let connection = ConnectionId(id.0 % 3);
-        self.input(m, Input::Request { id, connection, kind });
-    }
-
-    fn replied(&mut self, m: usize, id: RequestId, result: Result<(), RequestError>) {
-        if self.client.at != Some((m, self.machines[m].start)) {
-            return;
-        }
-        let Some(asked) = self.client.asked.remove(&id) else {
-            return self.fail(|| format!("reply: {id:?} is answered twice"));
-        };
-        self.tell(|| format!("{m} answers {} {result:?}", id.0));
-        let ok = result.is_ok();
-        if ok && !self.host.may_act(m, self.now) {
-            self.fail(|| format!("right: {m} answers {:?} after its permit has ended (V1)", asked.kind));
-        }
-        if ok && self.setting.arbiter && !matches!(asked.kind, RequestKind::Read(_)) {
-            // From now on the other copy is marked, or has it too.
-            self.forks.clear();
-        }
-        match asked.kind {
-            RequestKind::Write { extent, .. } => self.history.end(sectors(extent), asked.stamp, false, ok),
-            RequestKind::Zero { extent, .. } => self.history.end(sectors(extent), asked.stamp, true, ok),
-            RequestKind::Flush if ok => self.history.flushed(asked.flush),
-            RequestKind::Flush | RequestKind::Read(_) => {}
-        }
-        self.count(if ok { "answered" } else { "refused" });
-    }
-
-    // What people and daemons hear.
-
-    fn answered(&mut self, m: usize, id: OperatorId, result: Result<(), Refusal>) {
-        self.tell(|| format!("{m} answers the operator: {result:?}"));
-        let Some((_, request)) = self.operators.remove(&id) else { return };
-        if let (OperatorRequest::Promote(basis), Ok(())) = (request, &result) {
-            self.promoted(m, basis);
-        }
-        self.host.answered(m, request, &result);
-    }
-
-    /// A copy is put in service: the promise is judged on it.
-    fn promoted(&mut self, m: usize, basis: Basis) {
-        if self.client.at.is_some() {
-            self.disconnect();
-        }
-        self.history.disconnected();
-        self.client.at = Some((m, self.machines[m].start));
-        let content = self.machines[m].data.now.clone();
-        if basis == Basis::Force || std::mem::take(&mut self.forced[m]) {
-            self.count("forced");
-            self.forks.clear();
-            return self.history.reset(&self.machines[m].data);
-        }
-        let before = self.history.clone();
-        match self.history.judge_copy(&content) {
-            Ok(()) => self.history.expose(&content),
-            Err(why) => self.excuse(m, &content, why),
-        }
-        // This one may go before anything is written here: then the other copy is put in service as it was.
-        self.forks.push(before);
-    }
-
-    /// Without an arbiter a source that reaches nobody goes on unmarked: the other copy, promoted by the operator's word,
-    /// lacks what it has acknowledged since (V3, V4). When the first one comes back, that is there again.
-    fn excuse(&mut self, m: usize, content: &[Stamp], why: String) {
-        let fork = self.forks.iter().position(|fork| fork.judge_copy(content).is_ok());
-        if let Some(fork) = fork {
-            self.history = self.forks.swap_remove(fork);
-            self.history.disconnected();
-            self.history.expose(content);
-        } else if self.unmarked[1 - m] {
-            self.count("lost by a word");
-            self.history.reset(&self.machines[m].data);
-        } else {
-            self.fail(|| format!("{why} (on {m})"));
-        }
-    }
-
-    #[allow(clippy::wildcard_enum_match_arm, reason = "only what a checker has to know; all of it is counted")]
-    fn reported(&mut self, m: usize, event: Event) {
-        self.tell(|| format!("{m}: {event}"));
-        let name = format!("{event:?}");
-        let name: String = name.chars().take_while(|c| c.is_alphanumeric()).collect();
-        self.count(&format!("event {name}"));
-        match event {
-            Event::GoingAlone { marked, .. } => {
-                self.unmarked[m] |= !marked;
-                self.count(if marked { "alone marked" } else { "alone unmarked" });
-            }
-            Event::Forced(_) => self.forced[m] = true,
-            Event::UpToDate => {
-                self.may_send = None;
-                let whole = self.machines.iter().all(|machine| {
-                    machine.volume.as_ref().is_some_and(|volume| volume.status().link == LinkState::Connected)
-                });
-                if whole {
-                    self.unmarked = [false; 2];
-                    self.forks.clear();
-                }
-            }
-            Event::ResyncBegan { .. } if !self.is_source(m) => self.check_split(m),
-            Event::ResyncBegan { .. } => {
-                let bits = u64::from(self.machines[m].bits_on_disk().count());
-                self.may_send = Some((bits * REGION_BYTES, self.sent_bytes));
-            }
-            Event::PermitEnded
-            | Event::RightLost(_)
-            | Event::RightEnded
-            | Event::FoundBehind
-            | Event::BackingFailed { .. } => {
-                self.may_send = None;
-            }
-            _ => {}
-        }
-    }
-
-    /// V11: a copy that has acknowledged alone is not overwritten by one that does not follow it, but by an operator's word.
-    fn check_split(&mut self, m: usize) {
-        let (mine, theirs) = (self.machines[m].label_on_disk(), self.machines[1 - m].label_on_disk());
-        let follows = |generation| theirs.generation == generation || theirs.history.contains(&generation);
-        let word = mine.gives_up_for.is_some_and(follows);
-        if mine.generation != Generation::BLANK && !follows(mine.generation) && !word {
-            self.fail(|| {
-                format!("split: {m} has {} and is overwritten by {} (V11)", mine.generation, theirs.generation)
-            });
         }
     }
 
@@ -680,13 +651,13 @@ impl World {
 
     /// The application wants this many more requests.
     pub fn want_requests(&mut self, count: u64) {
-        self.client.left = count;
+        self.clients[0].left = count;
     }
 
     /// Whether the application has all answers.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.client.left == 0 && self.client.asked.is_empty()
+        self.clients[0].left == 0 && self.clients[0].asked.is_empty()
     }
 
     /// Dice for who makes trouble.

@@ -8,7 +8,7 @@ use mainstay_core::status::Event;
 use mainstay_core::time::Millis;
 
 use super::machine::Running;
-use super::{Happening, Line, World};
+use super::{Happening, KitCall, Line, World};
 use crate::kits::fault;
 
 /// From cancelling a call to everything of it being gone.
@@ -94,7 +94,7 @@ impl World {
             }
             Output::Arbiter(_, id, request) => self.ask_arbiter(name, id, request),
             Output::Fence(_, id, node) => self.fence(name, id, node),
-            Output::Volume(..) => {}
+            Output::Volume(_, _, told) => self.told_to_volumes.push_back((name.clone(), told)),
             Output::Persist(..)
             | Output::Heartbeat(_)
             | Output::CancelKit(_)
@@ -129,6 +129,13 @@ impl World {
         self.checks.call(now, name, hierarchy, &call, machines, alone, &apart);
         let hierarchy = hierarchy.name.clone();
         let life = machine.life;
+        if self.outside.contains(&tag) {
+            let Call { id, operation, budget, .. } = call;
+            self.machine(name).calls.insert(id, Running { hierarchy, tag, becomes: None });
+            self.asked_of_kits.push_back(KitCall { node: name.clone(), life, id, operation, budget });
+            let outcome = fault(FaultKind::Timeout, "no answer within the budget");
+            return self.at(budget, Happening::Outcome { node: name.clone(), life, call: id, outcome });
+        }
         let reaction = machine.apps[&tag].react(&call.operation);
         self.machine(name).calls.insert(call.id, Running { hierarchy, tag, becomes: reaction.becomes });
         let (after, outcome) = match reaction.takes.filter(|takes| *takes < call.budget) {

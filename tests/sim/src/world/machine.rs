@@ -16,7 +16,7 @@ use super::{Happening, LINK, Manners, SYNC, World};
 use crate::kits::App;
 
 /// Where the wall clock starts, in ms since 1970.
-const UNIX: u64 = 1_700_000_000_000;
+pub const UNIX: u64 = 1_700_000_000_000;
 /// What calls of a dead daemon still do takes so long.
 const LEFTOVER: Millis = Millis(500);
 /// What the older config says of checks.

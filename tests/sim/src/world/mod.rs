@@ -8,15 +8,16 @@ mod links;
 mod machine;
 mod outside;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest};
 use mainstay_core::hierarchy::Hierarchy;
 use mainstay_core::message::Heartbeat;
 use mainstay_core::names::{HierarchyName, NodeName, PathName, Tag};
-use mainstay_core::node::{CallId, Input, Node, Outcome, RecordNumber, Reply, Request, RequestId};
+use mainstay_core::node::{CallId, Input, Node, Operation, Outcome, RecordNumber, Reply, Request, RequestId};
 use mainstay_core::spec::Spec;
 use mainstay_core::time::{Millis, Monotonic};
+use mainstay_core::volume::ToVolume;
 
 use crate::checks::Checks;
 use crate::coverage::Coverage;
@@ -25,7 +26,7 @@ use crate::network::{Network, Quality};
 use crate::random::Random;
 
 pub use links::Kind;
-pub use machine::{Clock, Machine};
+pub use machine::{Clock, Machine, UNIX};
 pub use outside::{ArbiterWay, FenceManner};
 
 /// One way over a link, when nothing is wrong with it.
@@ -145,8 +146,29 @@ pub struct World {
     pub checks: Checks,
     /// What has occurred, and how often.
     pub coverage: Coverage,
+    /// These are not the simulated applications: who asks looks after their kits ([`Self::asked_of_kits`]).
+    pub outside: BTreeSet<Tag>,
+    /// What their kits were asked.
+    pub asked_of_kits: VecDeque<KitCall>,
+    /// What the processes of volumes were told.
+    pub told_to_volumes: VecDeque<(NodeName, ToVolume)>,
     next_request: u64,
     seed: u64,
+}
+
+/// A call of a kit that this world does not play.
+#[derive(Clone, Debug)]
+pub struct KitCall {
+    /// Where.
+    pub node: NodeName,
+    /// By which of its daemons.
+    pub life: u64,
+    /// Which call.
+    pub id: CallId,
+    /// What.
+    pub operation: Operation,
+    /// What it may take.
+    pub budget: Millis,
 }
 
 impl World {
@@ -202,6 +224,9 @@ impl World {
             quiet: false,
             replies: BTreeMap::new(),
             coverage: Coverage::default(),
+            outside: BTreeSet::new(),
+            asked_of_kits: VecDeque::new(),
+            told_to_volumes: VecDeque::new(),
             next_request: 0,
             seed,
         }
@@ -278,25 +303,59 @@ impl World {
     pub fn run(&mut self, length: Millis) {
         let until = self.now + length;
         for _ in 0..STEPS_MAX {
-            let next_happening = self.queue.keys().next().map(|(at, _)| *at);
-            let next_timer = self.next_timer().map(|(at, name)| (at, name.clone()));
-            let at = [next_happening, next_timer.as_ref().map(|(at, _)| *at)].into_iter().flatten().min();
-            let Some(at) = at.filter(|at| *at <= until) else {
+            if self.next_at().is_none_or(|at| at > until) {
                 self.now = until;
-                self.checks.look(self.now, &self.machines);
-                self.check_replay();
+                self.look();
                 return;
-            };
-            self.now = self.now.max(at);
-            if next_happening == Some(at) {
-                if let Some((_, happening)) = self.queue.pop_first() {
-                    self.happen(happening);
-                }
-            } else if let Some((_, name)) = next_timer {
-                self.input(&name, Input::Tick);
             }
+            self.step();
         }
         panic!("the world does not come to rest: {:#?}", self.timeline.iter().rev().take(20).collect::<Vec<_>>());
+    }
+
+    /// When the next thing happens.
+    pub fn next_at(&self) -> Option<Monotonic> {
+        let happening = self.queue.keys().next().map(|(at, _)| *at);
+        let timer = self.next_timer().map(|(at, _)| at);
+        Some([happening, timer].into_iter().flatten().min()?.max(self.now))
+    }
+
+    /// Time has passed, and nothing has happened.
+    pub fn pass_to(&mut self, at: Monotonic) {
+        self.now = self.now.max(at);
+    }
+
+    /// What is looked at whenever nothing happens at that moment.
+    pub fn look(&mut self) {
+        self.checks.look(self.now, &self.machines);
+        self.check_replay();
+    }
+
+    /// The next thing happens.
+    pub fn step(&mut self) {
+        let happening = self.queue.keys().next().map(|(at, _)| *at);
+        let timer = self.next_timer().map(|(at, name)| (at, name.clone()));
+        let Some(at) = [happening, timer.as_ref().map(|(at, _)| *at)].into_iter().flatten().min() else { return };
+        self.now = self.now.max(at);
+        if happening == Some(at) {
+            if let Some((_, happening)) = self.queue.pop_first() {
+                self.happen(happening);
+            }
+        } else if let Some((_, name)) = timer {
+            self.input(&name, Input::Tick);
+        }
+    }
+
+    /// Something outside of this world tells a daemon something, which arrives after a while, if the daemon lives then.
+    pub fn tell(&mut self, name: &NodeName, after: Millis, input: Input) {
+        let life = self.machines[name].life;
+        self.at(after, Happening::Input { node: name.clone(), life, input: Box::new(input) });
+    }
+
+    /// What came of one of [`Self::asked_of_kits`].
+    pub fn answer_call(&mut self, call: &KitCall, outcome: Outcome) {
+        let KitCall { node, life, id, .. } = call.clone();
+        self.at(Millis(1), Happening::Outcome { node, life, call: id, outcome });
     }
 
     fn next_timer(&self) -> Option<(Monotonic, &NodeName)> {
