@@ -393,6 +393,18 @@ fn a_dead_device_a_read_only_or_a_missing_mount_is_mounted_again_and_dependents_
 }
 
 #[test]
+fn restore_replaces_what_an_earlier_time_left() {
+    let host = in_service();
+    change(&host, |volume| volume.attachment.iter_mut().for_each(|attachment| attachment.works = false));
+    assert!(Volume::restore(&plain(&host)).unwrap().changed, "its device is dead");
+    assert_eq!(health(&host), (Health::Healthy, "ok".to_owned()));
+    assert_eq!(host.volume_now("store").attached_times, 2);
+    change_place(&host, |place| place.mounted[0].read_only = true);
+    assert!(Volume::restore(&plain(&host)).unwrap().changed, "the kernel writes no more");
+    assert_eq!(health(&host), (Health::Healthy, "ok".to_owned()));
+}
+
+#[test]
 fn a_marker_that_does_not_come_back_leads_to_mounting_again() {
     let host = in_service();
     host.fail(Operation::MountWriteMarker, Fault::new(FaultKind::Failed, "marker", "input/output error"));
