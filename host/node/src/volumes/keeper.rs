@@ -342,9 +342,11 @@ impl Keeper {
                 },
                 order = orders.recv() => match order {
                     None => return false,
-                    Some(Order::Promote(reply) | Order::Demote(reply)) => {
+                    Some(Order::Promote(reply)) => {
                         let _ = reply.send(Err(VolumeTrouble::Unavailable(why.to_owned())));
                     }
+                    // What does not run is no source, and one that is started begins as a target.
+                    Some(Order::Demote(reply)) => drop(reply.send(Ok(()))),
                     Some(Order::Request(request @ VolumeRequest::Create { .. }, reply)) => {
                         let _ = reply.send(self.create(request).await);
                         return true;
