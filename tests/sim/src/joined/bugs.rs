@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::case::Case;
 
+/// What is tried after the seeds: see [`Case::late_mark`].
+const LATE_MARKS: u64 = 500;
+
 /// Tries seeds from 0, so many at the most, on so many cores; how many were tried, and what the lowest that failed showed.
 #[must_use]
 pub fn find(seeds: u64, jobs: usize) -> (u64, Option<String>) {
@@ -15,10 +18,12 @@ pub fn find(seeds: u64, jobs: usize) -> (u64, Option<String>) {
             scope.spawn(|| {
                 while !enough.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    if let Some(why) = Case::from_seed(seed).run(false).broken {
+                    let case = match seed.checked_sub(seeds) {
+                        None => Case::from_seed(seed),
+                        Some(number) if number < LATE_MARKS => Case::late_mark(number),
+                        Some(_) => return,
+                    };
+                    if let Some(why) = case.run(false).broken {
                         enough.store(true, Ordering::Relaxed);
                         if let Ok(mut found) = found.lock() {
                             found.push((seed, why));
@@ -29,5 +34,5 @@ pub fn find(seeds: u64, jobs: usize) -> (u64, Option<String>) {
         }
     });
     let first = found.into_inner().unwrap_or_default().into_iter().min();
-    (next.into_inner().min(seeds), first.map(|(_, why)| why))
+    (next.into_inner().min(seeds + LATE_MARKS), first.map(|(_, why)| why))
 }

@@ -95,6 +95,26 @@ impl Case {
         Self { scenario, setting, at_step: None }
     }
 
+    /// The end of a mark is late on its way to the arbiter when the target has to be marked again; then the source dies, and
+    /// the other node takes over by what the arbiter shows.
+    #[must_use]
+    pub fn late_mark(seed: u64) -> Self {
+        let mut dice = Random::of(seed, 12);
+        let mut case = Self::calm(seed, Mode::Arbiter, 1, false);
+        let slow = 600 + dice.below(1_500);
+        let again = CALM + 1_000 + dice.below(1_500);
+        let dies = again + 1_500 + dice.below(4_000);
+        let mut add = |at: u64, lasts: u64, what: String| {
+            case.scenario.faults.push(Fault { at: Millis(at), lasts: Millis(lasts), what });
+        };
+        add(CALM, 8_000, format!("arbiter-slow a {}", Millis(slow)));
+        add(CALM + 200, 300, "mirror noticed".into());
+        add(again, 30_000, "mirror noticed".into());
+        add(again, 30_000, "apart a b".into());
+        add(dies, 25_000, "power-off a 0".into());
+        case
+    }
+
     /// A small workload while all is well, and each of a few things at each `stride`-th step of it, from the `first`.
     #[must_use]
     pub fn every_point(seed: u64, mode: Mode, first: u64, stride: u64) -> Vec<Self> {

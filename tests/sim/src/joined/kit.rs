@@ -3,7 +3,7 @@
 
 use mainstay_core::node::{CheckReport, Finding, Health, Operation, Outcome, RetryWhere, Verdict, Weight};
 use mainstay_core::volume::ToVolume;
-use mainstay_volume_core::io::{OperatorId, OperatorRequest, Refusal};
+use mainstay_volume_core::io::{Basis, OperatorId, OperatorRequest, Refusal};
 use mainstay_volume_core::status::{LinkState, Promotion, Role, Status};
 
 use super::world::Joined;
@@ -19,6 +19,8 @@ const AGAIN: u64 = 200;
 pub struct Asking {
     call: KitCall,
     began: u64,
+    /// On what it wants a promotion to rest.
+    basis: Option<Basis>,
 }
 
 impl Joined {
@@ -28,7 +30,7 @@ impl Joined {
 
     /// The kit is called.
     pub(super) fn kit_is_called(&mut self, m: usize, call: KitCall) {
-        let asking = Asking { call, began: self.now() };
+        let asking = Asking { call, began: self.now(), basis: None };
         self.kit_does(m, asking);
     }
 
@@ -57,7 +59,7 @@ impl Joined {
             (Operation::Restore | Operation::Recover(_), Some(ToVolume::Right { basis, .. })) => {
                 let basis = self.basis(m, &basis);
                 self.volume.may_lose[m] = self.may_lose(m, basis);
-                self.ask_process(m, OperatorRequest::Promote(basis), asking);
+                self.ask_process(m, OperatorRequest::Promote(basis), Asking { basis: Some(basis), ..asking });
             }
             (Operation::Restore | Operation::Recover(_), _) => {
                 let why = format!("the host has given no right to write; the mirror is {link:?}");
@@ -78,11 +80,14 @@ impl Joined {
         let Some(asking) = self.askings.remove(&(m, id)) else { return };
         let (call, link) = (asking.call.clone(), self.status(m).map(|status| status.link));
         let restores = !matches!(call.operation, Operation::Remove);
+        let marked = asking.basis == Some(Basis::Arbiter { marked: true });
+        if marked && matches!(result, Err(Refusal::Copy { .. })) {
+            self.volume.count("not promoted: marked");
+        }
         let outcome = match result {
             Ok(()) if restores => {
-                if let Some(ToVolume::Right { basis, .. }) = self.daemons[m].right.clone() {
-                    let basis = format!("{:?}", self.basis(m, &basis));
-                    self.volume.count(&format!("promoted: {basis}"));
+                if let Some(basis) = asking.basis {
+                    self.volume.count(&format!("promoted: {basis:?}"));
                 }
                 done(&call.operation, "this copy serves")
             }
@@ -98,9 +103,6 @@ impl Joined {
             }
             Err(Refusal::Copy { state, what }) => {
                 self.volume.count(&format!("not promoted: {state}"));
-                if what.contains("the arbiter says") {
-                    self.volume.count("not promoted: marked");
-                }
                 // What is only last known good waits for the other copy, here.
                 let here = state == "last known good";
                 let retry = if here { RetryWhere::Here } else { RetryWhere::Elsewhere };
