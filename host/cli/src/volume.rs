@@ -10,7 +10,7 @@ use anyhow::bail;
 use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
 use mainstay_core::names::{HierarchyName, NodeName};
 use mainstay_node::volumes::VolumeRequest;
-use mainstay_node::volumes::view::{ProcessView, ProgressView, VolumeView};
+use mainstay_node::volumes::view::{ProcessView, ProgressView, VolumeView, time};
 use mainstay_volume::view::{LinkView, PromotionView, StatusView};
 use tracing_subscriber::EnvFilter;
 
@@ -163,7 +163,7 @@ fn render_status(out: &mut String, volume: &VolumeView, status: &StatusView) {
         let works = if attached.works { "" } else { ", which does not work any more" };
         let _ = writeln!(out, "  attached as {}{works}", attached.device);
     }
-    let differ = u64::from(status.dirty_regions.saturating_sub(status.hot_regions)) * 65536;
+    let differ = status.differing_bytes();
     if differ > 0 {
         let _ = writeln!(out, "  {} may be otherwise on {}", HumanBytes(differ), volume.peer);
     }
@@ -176,10 +176,6 @@ fn rate(progress: &ProgressView) -> String {
         }
         (_, _) => "just begun".to_owned(),
     }
-}
-
-fn time(unix_ms: u64) -> String {
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }
 
 /// Until both copies have everything, with a bar.

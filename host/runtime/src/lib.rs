@@ -58,6 +58,7 @@ mod wasi;
 
 pub use call::Call;
 pub use capability::log::KIT_LOG;
+pub use capability::mount::{is_mount_point, mounted_at};
 pub use directory::{DirectoryError, KitChange, KitDirectory, Refused};
 pub use error::{LoadError, RuntimeError, Subject};
 pub use grants::{

@@ -48,6 +48,7 @@ pub use client::{
     Commands, FolderError, Leftover, LeftoverEnd, LeftoverState, OutcomeError, Running, StartError, SupervisorExe,
 };
 pub use descriptors::raise_descriptor_limit;
+pub use process::Identity;
 pub use supervise::supervise;
 pub use types::{
     ARGUMENTS_BYTES_MAX, Ending, Evidence, LaunchFailure, MARKER, OUTPUT_BYTES_MAX, Outcome, Owner, ProcessInfo,

@@ -22,20 +22,25 @@ const LISTED_MAX: usize = 64;
 
 /// A process, and no other that gets its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub(crate) pid: i32,
+pub struct Identity {
+    /// Its number.
+    pub pid: i32,
     /// Field 22 of `/proc/PID/stat`.
     pub(crate) start_ticks: u64,
 }
 
 impl Identity {
     /// The process that has this number now.
-    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(pid: i32) -> io::Result<Self> {
         Stat::read(pid).map(|stat| stat.identity())
     }
 
     /// Does it still run? A zombie does not.
-    pub(crate) fn runs(self) -> bool {
+    #[must_use]
+    pub fn runs(self) -> bool {
         Stat::read(self.pid).is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_dead())
     }
 
@@ -56,7 +61,10 @@ impl Identity {
     }
 
     /// Sends it a signal. Ok(false) when it is gone.
-    pub(crate) fn signal(self, signal: Signal) -> io::Result<bool> {
+    ///
+    /// # Errors
+    /// When this process may not.
+    pub fn signal(self, signal: Signal) -> io::Result<bool> {
         let Some(pidfd) = self.pidfd()? else {
             return Ok(false);
         };

@@ -12,7 +12,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_runtime::{VolumeAttachment, VolumeTrouble};
+use mainstay_runtime::{VolumeAttachment, VolumeTrouble, is_mount_point, mounted_at};
+use mainstay_supervisor::Identity;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -44,30 +45,8 @@ struct Inner {
 /// What is written down of an attachment: only who stands behind it, everything else the kernel knows.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
-    nbdfuse: Process,
-    server: Process,
-}
-
-/// A process, and when it was started, so that its number is not taken for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Process {
-    pid: i32,
-    started: u64,
-}
-
-impl Process {
-    fn find(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Fields 3 and 22 of proc_pid_stat(5); the second one may hold spaces and ends with the last `)`.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (state != "Z").then_some(Self { pid, started })
-    }
-
-    fn lives(self) -> bool {
-        Self::find(self.pid) == Some(self)
-    }
+    nbdfuse: Identity,
+    server: Identity,
 }
 
 impl Attachment {
@@ -146,10 +125,15 @@ impl Inner {
         self.dir.join("disk")
     }
 
+    /// Whether nbdfuse is mounted.
+    fn is_shown(&self) -> Result<bool, VolumeTrouble> {
+        is_mount_point(&self.dir).map_err(|error| VolumeTrouble::Attachment(error.to_string()))
+    }
+
     fn look(&self) -> Option<VolumeAttachment> {
         let found = loop_device_of(&self.disk()).map(|device| {
             let note: Option<Note> = fs::read(&self.note).ok().and_then(|note| serde_json::from_slice(&note).ok());
-            let works = note.is_some_and(|note| note.nbdfuse.lives() && note.server.lives());
+            let works = note.is_some_and(|note| note.nbdfuse.runs() && note.server.runs());
             VolumeAttachment { device, works }
         });
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
@@ -171,8 +155,8 @@ impl Inner {
         let note = serde_json::to_vec(&Note { nbdfuse, server }).map_err(|error| trouble(error.to_string()))?;
         fs::write(&self.note, note).map_err(|error| trouble(format!("{}: {error}", self.note.display())))?;
         let until = Instant::now() + PROGRAM;
-        while !is_mounted(&self.dir) {
-            if !nbdfuse.lives() || Instant::now() >= until {
+        while !self.is_shown()? {
+            if !nbdfuse.runs() || Instant::now() >= until {
                 let log = self.log.display();
                 return Err(trouble(format!("nbdfuse does not show volume {} as a file: see {log}", self.name)));
             }
@@ -184,7 +168,7 @@ impl Inner {
         Ok(PathBuf::from(device.trim()))
     }
 
-    fn start_nbdfuse(&self) -> io::Result<Process> {
+    fn start_nbdfuse(&self) -> io::Result<Identity> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let escaped = |path: &Path| path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
         let uri = format!("nbd+unix:///{}?socket={}", self.name, escaped(&self.nbd));
@@ -195,14 +179,14 @@ impl Inner {
         command.process_group(0);
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        let process = Process::find(pid).ok_or_else(|| io::Error::other("it has ended at once"))?;
+        let process = Identity::of(pid)?;
         std::thread::Builder::new().name("nbdfuse".into()).spawn(move || child.wait())?;
         Ok(process)
     }
 
     /// Takes the loop device away, if nothing uses it.
     async fn detach(&self, device: &Path) -> Result<(), VolumeTrouble> {
-        if let Some(user) = user_of(device) {
+        if let Some(user) = user_of(device).map_err(|error| VolumeTrouble::Attachment(error.to_string()))? {
             return Err(VolumeTrouble::Busy(format!("{} is in use: {user}", device.display())));
         }
         let text = device.to_string_lossy();
@@ -223,7 +207,7 @@ impl Inner {
         let trouble = |what: String| VolumeTrouble::Attachment(what);
         let dir = self.dir.to_string_lossy();
         let until = Instant::now() + PROGRAM;
-        while is_mounted(&self.dir) {
+        while self.is_shown()? {
             if let Err(error) = program("umount", &[&dir]).await {
                 // What is behind it may be dead; nothing is written through it any more, the loop device is gone.
                 program("umount", &["--lazy", &dir]).await.map_err(|_| trouble(error))?;
@@ -234,11 +218,11 @@ impl Inner {
         }
         if let Some(note) = fs::read(&self.note).ok().and_then(|note| serde_json::from_slice::<Note>(&note).ok()) {
             let ends = Instant::now() + PROGRAM;
-            while note.nbdfuse.lives() {
+            while note.nbdfuse.runs() {
                 if Instant::now() >= ends {
-                    let pid = nix::unistd::Pid::from_raw(note.nbdfuse.pid);
-                    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)
-                        .map_err(|error| trouble(format!("nbdfuse {pid} does not end: {error}")))?;
+                    let pid = note.nbdfuse.pid;
+                    let killed = note.nbdfuse.signal(nix::sys::signal::Signal::SIGKILL);
+                    killed.map_err(|error| trouble(format!("nbdfuse {pid} does not end: {error}")))?;
                     break;
                 }
                 sleep(LOOK).await;
@@ -249,10 +233,10 @@ impl Inner {
 }
 
 /// Who serves at this socket now.
-fn server_of(control: &Path) -> io::Result<Process> {
+fn server_of(control: &Path) -> io::Result<Identity> {
     let stream = std::os::unix::net::UnixStream::connect(control)?;
     let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials)?;
-    Process::find(peer.pid()).ok_or_else(|| io::Error::other("it has just ended"))
+    Identity::of(peer.pid())
 }
 
 /// The loop device that shows this file.
@@ -267,31 +251,15 @@ fn loop_device_of(file: &Path) -> Option<PathBuf> {
 }
 
 /// What is mounted from a device, or stands on it.
-fn user_of(device: &Path) -> Option<String> {
-    let name = device.file_name()?;
-    let mounted =
-        mounts().find(|(_, source)| Path::new(source) == device).map(|(point, _)| format!("mounted at {point}"));
+fn user_of(device: &Path) -> io::Result<Option<String>> {
+    if let Some(point) = mounted_at(device)? {
+        return Ok(Some(format!("mounted at {point}")));
+    }
     let holder = || {
-        let mut holders = fs::read_dir(Path::new("/sys/block").join(name).join("holders")).ok()?;
+        let mut holders = fs::read_dir(Path::new("/sys/block").join(device.file_name()?).join("holders")).ok()?;
         Some(format!("{} stands on it", holders.next()?.ok()?.file_name().to_string_lossy()))
     };
-    mounted.or_else(holder)
-}
-
-fn is_mounted(dir: &Path) -> bool {
-    mounts().any(|(point, _)| Path::new(&point) == dir)
-}
-
-/// Mount points and what is mounted there, as this process sees them (proc_pid_mountinfo(5)).
-fn mounts() -> impl Iterator<Item = (String, String)> {
-    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let plain =
-        |text: &str| text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
-    let lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
-    lines.into_iter().filter_map(move |line| {
-        let (before, after) = line.split_once(" - ")?;
-        Some((plain(before.split(' ').nth(4)?), plain(after.split(' ').nth(1)?)))
-    })
+    Ok(holder())
 }
 
 /// Runs a program, and gives what it said.

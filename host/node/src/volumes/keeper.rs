@@ -21,7 +21,7 @@ use mainstay_core::volume::{FromVolume, Marked, Question, ToVolume};
 use mainstay_runtime::{VolumeAttachment, VolumeCopy, VolumeMirror, VolumeRole, VolumeStatus, VolumeTrouble};
 use mainstay_volume::control::wire::{Ask, Basis, Line, Reply, Said};
 use mainstay_volume::files;
-use mainstay_volume::view::{LinkView, PromotionView, StatusView};
+use mainstay_volume::view::{CopyView, LinkView, PromotionView, RoleView, StatusView};
 use mainstay_volume_core::types::{Generation, REGION_BYTES};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::place::Place;
-use super::view::{AttachedView, ProcessView, ProgressView, VolumeView};
+use super::view::{AttachedView, ProcessView, ProgressView, VolumeView, time};
 use super::{Order, VolumeExe, VolumeRequest, words};
 use crate::clock::Clock;
 use crate::happening::Happening;
@@ -114,13 +114,16 @@ impl Shown {
             (ProcessView::Fails { why }, _) => return unavailable(why),
         };
         Ok(VolumeStatus {
-            role: if status.role == "source" { VolumeRole::Source } else { VolumeRole::Target },
-            copy: copy(&status.copy),
+            role: match status.role {
+                RoleView::Source => VolumeRole::Source,
+                RoleView::Target => VolumeRole::Target,
+            },
+            copy: copy(status.copy),
             mirror: mirror(&status.link),
             alone: status.alone,
             attachment,
             size_bytes: status.size_bytes,
-            dirty_bytes: u64::from(status.dirty_regions.saturating_sub(status.hot_regions)) * REGION_BYTES,
+            dirty_bytes: status.differing_bytes(),
             resync_percent: if let LinkView::Resync { percent, .. } = status.link { Some(percent) } else { None },
             summary: summary(status, &known.place),
             details: Vec::new(),
@@ -163,14 +166,13 @@ impl Known {
     }
 }
 
-fn copy(copy: &str) -> VolumeCopy {
+fn copy(copy: CopyView) -> VolumeCopy {
     match copy {
-        "up to date" => VolumeCopy::UpToDate,
-        "last known good" => VolumeCopy::LastKnownGood,
-        "outdated" => VolumeCopy::Outdated,
-        "failed" => VolumeCopy::Failed,
-        // What is not known is not believed.
-        _ => VolumeCopy::Inconsistent,
+        CopyView::UpToDate => VolumeCopy::UpToDate,
+        CopyView::LastKnownGood => VolumeCopy::LastKnownGood,
+        CopyView::Outdated => VolumeCopy::Outdated,
+        CopyView::Inconsistent => VolumeCopy::Inconsistent,
+        CopyView::Failed => VolumeCopy::Failed,
     }
 }
 
@@ -192,7 +194,7 @@ fn summary(status: &StatusView, place: &Place) -> String {
     let peer = &place.peer;
     let link = match &status.link {
         LinkView::Connected => format!("mirrored to {peer}"),
-        LinkView::Resync { percent, .. } if status.role == "source" => {
+        LinkView::Resync { percent, .. } if status.role == RoleView::Source => {
             format!("{peer} is brought up to date, {percent} %")
         }
         LinkView::Resync { percent, .. } => format!("brought up to date from {peer}, {percent} %"),
@@ -424,7 +426,7 @@ impl Keeper {
     async fn replace(&self, stream: UnixStream) -> anyhow::Result<Option<UnixStream>> {
         let status = ask_once(&self.place.control(), Ask::Status).await?;
         let Reply::Status(status) = status else { bail!("it does not say how it is") };
-        if status.role == "source" {
+        if status.role == RoleView::Source {
             let note = "its config was changed, and takes effect when this node's copy is not the source any more";
             tracing::warn!("volume {}: {note}", self.place.name);
             self.shown.change(|known| known.note = Some(note.to_owned()));
@@ -766,8 +768,4 @@ fn not_promotable(keeper: &Keeper, status: Option<&StatusView>, error: &str) -> 
         Some(PromotionView::Never(why)) => VolumeTrouble::Failed(format!("{error}: {why}")),
         Some(PromotionView::Free) | None => VolumeTrouble::Failed(error.to_owned()),
     }
-}
-
-fn time(unix_ms: u64) -> String {
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }

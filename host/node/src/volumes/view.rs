@@ -1,5 +1,7 @@
 //! What is shown of a volume of this node.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use mainstay_core::names::{HierarchyName, NodeName, VolumeName};
 use mainstay_volume::view::StatusView;
 use serde::{Deserialize, Serialize};
@@ -75,4 +77,10 @@ pub struct ProgressView {
     pub bytes_per_s: Option<u64>,
     /// How much longer at this rate, in s.
     pub left_s: Option<u64>,
+}
+
+/// A time for people, of ms since 1970.
+#[must_use]
+pub fn time(unix_ms: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }

@@ -7,7 +7,7 @@
 mod clock;
 pub(crate) mod command;
 pub(crate) mod log;
-mod mount;
+pub(crate) mod mount;
 pub(crate) mod net;
 mod random;
 mod secret;

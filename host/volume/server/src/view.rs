@@ -1,7 +1,7 @@
 //! The status of a volume as it is shown: what the core says of it, and what the server knows besides.
 
 use mainstay_volume_core::status::{CopyState, LinkState, Progress, Promotion, Role, Status};
-use mainstay_volume_core::types::{Epoch, Generation};
+use mainstay_volume_core::types::{Epoch, Generation, REGION_BYTES};
 use serde::{Deserialize, Serialize};
 
 /// Everything at once.
@@ -11,9 +11,9 @@ pub struct StatusView {
     /// Its name.
     pub name: String,
     /// `source` or `target`.
-    pub role: String,
+    pub role: RoleView,
     /// What the copy is worth (V4).
-    pub copy: String,
+    pub copy: CopyView,
     /// Since when it is last known good, ms since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_since_ms: Option<u64>,
@@ -69,6 +69,52 @@ pub struct ServerView {
     pub backing_failure: Option<String>,
 }
 
+/// See [`Role`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the core's has it")]
+pub enum RoleView {
+    Source,
+    Target,
+}
+
+/// See [`CopyState`], whose words these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the core's has it")]
+pub enum CopyView {
+    #[serde(rename = "up to date")]
+    UpToDate,
+    #[serde(rename = "last known good")]
+    LastKnownGood,
+    #[serde(rename = "outdated")]
+    Outdated,
+    #[serde(rename = "inconsistent")]
+    Inconsistent,
+    #[serde(rename = "failed")]
+    Failed,
+}
+
+/// As it is serialized.
+macro_rules! shows_as_serialized {
+    ($($name:ident),*) => {$(
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.serialize(f)
+            }
+        }
+    )*};
+}
+
+shows_as_serialized!(RoleView, CopyView);
+
+impl StatusView {
+    /// What the peer's copy may have otherwise, but for what is only hot: in bytes.
+    #[must_use]
+    pub fn differing_bytes(&self) -> u64 {
+        u64::from(self.dirty_regions.saturating_sub(self.hot_regions)) * REGION_BYTES
+    }
+}
+
 /// See [`LinkState`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,10 +167,16 @@ pub fn status(name: &str, status: &Status, server: ServerView) -> StatusView {
     StatusView {
         name: name.to_owned(),
         role: match status.role {
-            Role::Source => "source".to_owned(),
-            Role::Target => "target".to_owned(),
+            Role::Source => RoleView::Source,
+            Role::Target => RoleView::Target,
         },
-        copy: status.copy.to_string(),
+        copy: match status.copy {
+            CopyState::UpToDate => CopyView::UpToDate,
+            CopyState::LastKnownGood { .. } => CopyView::LastKnownGood,
+            CopyState::Outdated => CopyView::Outdated,
+            CopyState::Inconsistent => CopyView::Inconsistent,
+            CopyState::Failed => CopyView::Failed,
+        },
         copy_since_ms: match status.copy {
             CopyState::LastKnownGood { since } => Some(since.0),
             CopyState::UpToDate | CopyState::Outdated | CopyState::Inconsistent | CopyState::Failed => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mainstay_test_support::wait_for;
 
-use crate::pair::Pair;
+use crate::pair::{BACKING_BYTES, Pair};
 
 fn pid(volume: &serde_json::Value) -> i64 {
     volume["process"]["pid"].as_i64().unwrap_or(0)
@@ -17,7 +17,8 @@ fn a_volume_is_created_mirrored_paused_and_verified() {
     pair.wait_for_volume("b", "not created", |volume| volume["process"]["state"] == "not-created");
     let said = pair.ask("a", &["status"]);
     assert!(said.contains("no copy yet: mainstay volume create store"), "{said}");
-    std::fs::write(pair.backing("b"), [&[7][..], &vec![0; (96 << 20) - 1]].concat()).expect("there is room");
+    std::fs::write(pair.backing("b"), [&[7][..], &vec![0; BACKING_BYTES as usize - 1]].concat())
+        .expect("there is room");
     pair.ask("a", &["create", "store", "--first"]);
     let node_b = pair.cluster.node("b");
     node_b.mainstay(&["volume", "create", "store"]).fails_with(1, &["is not empty", "--overwrite"]);

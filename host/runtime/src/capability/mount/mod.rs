@@ -507,6 +507,24 @@ impl CallState {
     }
 }
 
+/// Where the file system of a block device is mounted, if it is, as this process sees it.
+///
+/// # Errors
+/// When that cannot be found out, or it is no block device.
+pub fn mounted_at(device: &Path) -> std::io::Result<Option<String>> {
+    let Some(device) = device::numbers(&device.to_string_lossy())? else { return Ok(None) };
+    let table = Table::read()?;
+    Ok(table.of(device).next().map(|entry| entry.point.clone()))
+}
+
+/// Whether something is mounted there, as this process sees it. Does not touch what is.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn is_mount_point(folder: &Path) -> std::io::Result<bool> {
+    Ok(!Table::read()?.at(&folder.to_string_lossy()).is_empty())
+}
+
 fn is_folder(path: &Path) -> std::io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) => Ok(metadata.is_dir()),

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{A, Half, Pair, try_ask};
+use super::{A, B, Half, Pair, try_ask};
 
 /// What is noted in the arbiter, and what was told.
 #[derive(Debug, Default)]
@@ -57,6 +57,18 @@ impl Arbiter {
             Some(why) if why.contains("only force") => Err(why.to_owned()),
             Some(why) => panic!("{copy:?} cannot be promoted: {why}"),
         }
+    }
+
+    /// Of a pair whose processes are started now: `A` is the source, and both copies have everything.
+    pub(crate) fn of_served(pair: &mut Pair) -> Self {
+        let arbiter = Self::default();
+        for copy in [B, A] {
+            pair.serve(copy);
+            arbiter.follow(pair, copy);
+        }
+        arbiter.promote(pair, A).unwrap();
+        pair.wait_connected(A);
+        arbiter
     }
 
     /// Answers what the process of this copy asks, for as long as it lives.

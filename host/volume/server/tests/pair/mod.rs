@@ -232,6 +232,13 @@ impl Pair {
         wait_until(WAIT_LIMIT, "it is promoted", || self.ask(copy, &json!({ "promote": basis })) == json!("done"));
     }
 
+    /// Ends both in order; then the two backings have to be the same.
+    pub(crate) fn stop_the_same(&mut self) {
+        self.stop(A);
+        self.stop(B);
+        self.assert_same();
+    }
+
     /// Waits until the source and its target have the same.
     pub(crate) fn wait_connected(&self, copy: Half) {
         wait_until(WAIT_LIMIT * 2, "both copies are up to date", || self.status(copy)["link"] == json!("connected"));

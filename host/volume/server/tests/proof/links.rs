@@ -15,13 +15,7 @@ use crate::pair::{A, B, Pair, SIZE};
 fn a_link_that_falls_silent_stalls_writers_for_no_longer_than_the_stall_time() {
     let times = json!({ "arbiter": true, "alone-after-ms": 200, "peer-timeout-ms": 1000, "stall-ms": 8000 });
     let mut pair = Pair::relayed([None, None], &times);
-    let arbiter = Arbiter::default();
-    for copy in [B, A] {
-        pair.serve(copy);
-        arbiter.follow(&pair, copy);
-    }
-    arbiter.promote(&pair, A).unwrap();
-    pair.wait_connected(A);
+    let arbiter = Arbiter::of_served(&mut pair);
     let model = Shared::new(SIZE);
     let writers = Writers::start(&model, &pair.nbd(A), &mut Random(5));
     wait_until(WAIT_LIMIT, "something is durable", || model.lock().durable > 20);
@@ -38,9 +32,7 @@ fn a_link_that_falls_silent_stalls_writers_for_no_longer_than_the_stall_time() {
     // At least for the time after which the peer is taken for gone; a busy machine may add to it.
     assert!((1..8).contains(&longest.as_secs()), "{longest:?}");
     assert!(arbiter.promote(&pair, A).is_ok(), "who is in service stays there");
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
     model.lock().settle(&std::fs::read(pair.backing(B)).unwrap());
 }
 
@@ -84,9 +76,7 @@ fn lag(mode: &serde_json::Value) -> (u64, Duration) {
     let (ends, _) = writers.stop();
     assert_eq!(ends, [End::Told; 2]);
     wait_until(WAIT_LIMIT, "the target has caught up", || pair.status(A)["lag-bytes"] == json!(0));
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
     (most, last)
 }
 

@@ -82,13 +82,7 @@ fn applications_go_on_at_the_target_when_the_source_loses_its_power() {
     let mut under = Under::new("cache", &["cache=writeback"], SIZE + LABEL);
     let times = json!({ "arbiter": true, "alone-after-ms": 200, "peer-timeout-ms": 2000, "stall-ms": 15_000 });
     let mut pair = Pair::relayed([Some(under.disk()), None], &times);
-    let arbiter = Arbiter::default();
-    for copy in [B, A] {
-        pair.serve(copy);
-        arbiter.follow(&pair, copy);
-    }
-    arbiter.promote(&pair, A).unwrap();
-    pair.wait_connected(A);
+    let arbiter = Arbiter::of_served(&mut pair);
     let volume = VolumeDisk::new(&pair.uri(A));
     run("mkfs.ext4", &["-q", "-F", &volume.text()]);
     let mount = Mount::new(&volume.text(), &[]);

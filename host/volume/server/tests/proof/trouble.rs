@@ -72,9 +72,7 @@ fn a_target_without_room_drops_out_and_says_so() {
     run("mount", &["-o", "remount,size=100m", &_mount.at().display().to_string()]);
     pair.serve(B);
     pair.wait_connected(A);
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
 }
 
 #[test]
@@ -177,9 +175,7 @@ fn a_log_that_is_not_believed_has_all_copied() {
         pair.process(A).wait_for_line(WAIT_LIMIT, "resync of 1024 regions begins");
         assert_eq!(write(&pair, (claim as u64) << 16, 6), 0);
     }
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
 }
 
 #[test]
@@ -205,9 +201,7 @@ fn a_backing_that_grew_or_vanished_is_said() {
     disk.set_len(SIZE + LABEL).unwrap();
     pair.serve(B);
     pair.wait_connected(A);
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
 }
 
 #[test]
@@ -262,9 +256,7 @@ fn threads_do_it_where_the_kernel_refuses_io_uring() {
     let engine = pair.status(A)["server"]["disk"].as_str().unwrap().to_owned();
     assert!(engine.starts_with("16 threads, as io_uring is not permitted here"), "{engine}");
     assert_eq!(write(&pair, 0, 5), 0);
-    pair.stop(A);
-    pair.stop(B);
-    pair.assert_same();
+    pair.stop_the_same();
     // Who wants nothing else is told what to permit.
     pair.set(A, "disk", json!("uring"));
     let config = pair.config(A).display().to_string();
