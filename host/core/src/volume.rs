@@ -95,7 +95,7 @@ pub enum Marked {
     Unreachable,
     /// There is a newer claim: who asks may not go on.
     Superseded(ClaimId),
-    /// The copy that was to be marked is in contact with the one that asks.
+    /// The copy that was to be marked is in contact with the one that asks, or has more than that one.
     InContact,
 }
 

@@ -187,7 +187,7 @@ pub enum Marked {
     Unreachable,
     /// There is a newer claim: this copy may not go on.
     Superseded(Epoch),
-    /// The target says that it is in contact with this copy, and is not marked.
+    /// The target says that it is in contact with this copy, or that it has more than this one: it is not marked.
     InContact,
 }
 

@@ -241,7 +241,7 @@ impl Dice {
     fn outside(&mut self, at: u64, lasts: u64, node: &str, mirror: &str, add: &mut dyn FnMut(u64, u64, String)) {
         if !self.mode.has_arbiter() {
             let path = self.random.pick(&crate::scenario::PATHS[..self.paths]);
-            return add(at, lasts, format!("flap a b {path} {}", Millis(300 + self.random.below(4_000))));
+            return add(at, lasts, format!("lossy a b {path} {}", 100 + self.random.below(400)));
         }
         match self.random.below(8) {
             0 => add(at, lasts, format!("arbiter-cut {node}")),

@@ -56,6 +56,9 @@ impl Joined {
                 self.cluster.answer_call(&asking.call, Outcome::Findings(findings));
             }
             (Operation::Remove, _) => self.ask_process(m, OperatorRequest::Demote, asking),
+            (Operation::Restore | Operation::Recover(_), _) if role == Role::Source => {
+                self.cluster.answer_call(&asking.call, done(&asking.call.operation, "this copy serves"));
+            }
             (Operation::Restore | Operation::Recover(_), Some(ToVolume::Right { basis, .. })) => {
                 let basis = self.basis(m, &basis);
                 self.volume.may_lose[m] = self.may_lose(m, basis);

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mainstay_core::names::{HierarchyName, NodeName};
+use mainstay_core::names::NodeName;
 use mainstay_core::time::{Millis, Monotonic};
 use mainstay_volume_core::io::OperatorRequest;
 use mainstay_volume_core::status::LinkState;
 
 use super::case::Case;
 use super::operator::Operator;
-use super::world::{HIERARCHY, Joined};
+use super::world::Joined;
 use crate::checks::{Trouble, rest};
 use crate::faults::{self, Aside};
 use crate::run::{Turn, all_is_mended, look_after, turns};
@@ -185,25 +185,6 @@ fn fault(joined: &mut Joined, aside: &mut Aside, case: &Case, number: usize, beg
         volume_fault(joined, &words, begins);
     } else if let Err(why) = faults::turn(&mut joined.cluster, aside, number as u64, what, begins) {
         joined.volume.fail(|| format!("case: {why}"));
-    }
-    if words[0] == "true-word" && !begins {
-        untold_word(joined);
-    }
-}
-
-/// A word that the arbiter was not told binds nobody who comes back and reaches only the arbiter: the others were to stay
-/// off until it is told (O12), and do not.
-fn untold_word(joined: &mut Joined) {
-    let hierarchy = HierarchyName::from(HIERARCHY);
-    let untold = joined
-        .cluster
-        .machines
-        .values()
-        .filter_map(|machine| machine.node.as_ref())
-        .any(|node| node.state().hierarchies.get(&hierarchy).is_some_and(|known| known.forced));
-    if untold {
-        joined.volume.count("word: untold to the arbiter");
-        joined.cluster.checks.lied.insert(hierarchy);
     }
 }
 

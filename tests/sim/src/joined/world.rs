@@ -140,7 +140,10 @@ impl Joined {
     /// What one world has for the other is passed on, until there is no more.
     pub fn exchange(&mut self) {
         self.agree(self.now());
-        (0..2).for_each(|m| self.follow_machine(m));
+        for m in 0..2 {
+            self.follow_machine(m);
+            self.hear_untold_word(m);
+        }
         loop {
             if let Some((node, told)) = self.cluster.told_to_volumes.pop_front() {
                 let m = self.index(&node);
@@ -159,6 +162,17 @@ impl Joined {
 
     fn index(&self, node: &NodeName) -> usize {
         usize::from(*node != self.names[0])
+    }
+
+    /// A word that the arbiter was not told binds nobody who comes back and reaches only the arbiter: the others were to stay
+    /// off until it is told (O12), and here they do not.
+    fn hear_untold_word(&mut self, m: usize) {
+        let hierarchy = HierarchyName::from(HIERARCHY);
+        let node = self.cluster.machines[&self.names[m]].node.as_ref();
+        let untold = node.and_then(|node| node.state().hierarchies.get(&hierarchy)).is_some_and(|known| known.forced);
+        if untold && self.cluster.checks.lied.insert(hierarchy) {
+            self.volume.count("word: untold to the arbiter");
+        }
     }
 
     /// Power, clock and standing still are the machine's.

@@ -27,8 +27,6 @@ pub(super) struct Client {
     pub(super) at: Option<(usize, u64)>,
     pub(super) asked: BTreeMap<RequestId, Asked>,
     pub(super) left: u64,
-    /// Something that it has written was acknowledged.
-    pub(super) acknowledged: bool,
     /// Something was acknowledged elsewhere since another copy was put in service.
     pub(super) beaten: bool,
 }
@@ -74,16 +72,16 @@ impl World {
         self.stale_history = self.history.clone();
         let left = self.clients[NEWEST].left;
         self.clients[STALE] = std::mem::take(&mut self.clients[NEWEST]);
-        self.clients[STALE].acknowledged = false;
         self.clients[STALE].beaten = false;
         self.clients[NEWEST].left = left;
         self.count("two in service");
     }
 
-    /// What it knows counts again if an operator names that copy to survive.
+    /// What it knows counts again if that copy is put in service again: of what it wrote last, answered or not, all may be
+    /// there.
     pub(super) fn stale_ends(&mut self) {
         let client = std::mem::take(&mut self.clients[STALE]);
-        if let (Some((m, _)), true) = (client.at, client.acknowledged) {
+        if let Some((m, _)) = client.at {
             self.stale_history.disconnected();
             let history = self.stale_history.clone();
             self.forks.push(Fork { history, stale: Some(m), beaten: client.beaten });
@@ -200,7 +198,6 @@ impl World {
             // From now on the other copy is marked, or has it too.
             self.forks.clear();
         }
-        self.clients[who].acknowledged |= ok && writes;
         if ok && writes && who == NEWEST {
             self.clients[STALE].beaten = true;
             self.forks.iter_mut().for_each(|fork| fork.beaten = true);

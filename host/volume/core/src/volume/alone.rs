@@ -170,11 +170,12 @@ impl Volume {
     }
 
     /// The source asks over a comm path that this copy is marked.
-    pub(super) fn on_asked_outdated(&mut self, token: Token, epoch: Epoch) {
+    pub(super) fn on_asked_outdated(&mut self, token: Token, epoch: Epoch, generation: Generation) {
         let newest = self.right.as_ref().map_or(self.label.epoch, |right| right.epoch.max(self.label.epoch));
         let outcome = if self.role == Role::Source || self.promoting.is_some() || epoch < newest {
             Some(Marked::Superseded(newest))
-        } else if self.is_followed() {
+        } else if self.is_followed() || self.label.history.contains(&generation) {
+            // One that went on from there has more than the source that asks, which is about to find out.
             Some(Marked::InContact)
         } else {
             None

@@ -49,7 +49,7 @@ use mainstay_core::time::{Monotonic, Now, UnixMs};
 
 use crate::bitmap::Bitmap;
 use crate::io::{
-    Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, Input, LinkId, Output, Refusal, RequestError,
+    Block, Config, Data, DiskDone, DiskError, DiskId, DiskOp, Input, LinkId, OperatorId, Output, Refusal, RequestError,
 };
 use crate::label::{DurableState, Label, LabelError};
 use crate::log;
@@ -163,6 +163,8 @@ enum Op {
     Apply(u64),
     /// A region that is read for a resync or a verify, in this sweep.
     Sweep(u64, Region),
+    /// A flush before a promotion.
+    Promotion(OperatorId),
     /// The checksum the source asked for, on this link.
     Check { link: LinkId, region: Region, theirs: u64 },
 }
@@ -283,7 +285,7 @@ impl Volume {
             Input::Right { epoch, until } => self.on_right(epoch, until),
             Input::RightEnded => self.lose_right(Event::RightEnded),
             Input::Marked { token, outcome } => self.on_marked(token, outcome),
-            Input::AskedOutdated { token, epoch, generation: _ } => self.on_asked_outdated(token, epoch),
+            Input::AskedOutdated { token, epoch, generation } => self.on_asked_outdated(token, epoch, generation),
             Input::Operator { id, request } => self.on_operator(id, request),
             Input::Tick => {}
         }
@@ -334,6 +336,7 @@ impl Volume {
         match self.ops.remove(id.0) {
             Some(Op::Request(key)) => self.request_on_disk(key, result),
             Some(Op::Apply(key)) => self.applied(key, result),
+            Some(Op::Promotion(id)) => self.flushed_to_promote(id, result),
             Some(Op::Sweep(sweep, region)) => self.swept(sweep, region, id, result),
             Some(Op::Check { link, region, theirs }) => self.checked_here(link, region, theirs, result),
             None => {}

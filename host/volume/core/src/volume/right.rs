@@ -6,9 +6,9 @@ use mainstay_core::time::Monotonic;
 
 use super::durable::{After, Then};
 use super::requests::Purpose;
-use super::session::Stage;
-use super::{Gate, Volume};
-use crate::io::{Basis, OperatorId, Output, Refusal, RequestError};
+use super::session::Stage as Session;
+use super::{Gate, Op, Volume};
+use crate::io::{Basis, DiskDone, DiskError, OperatorId, Output, Refusal, RequestError};
 use crate::label::DurableState;
 use crate::message::Message;
 use crate::planted::{self, Bug};
@@ -31,7 +31,20 @@ pub(super) struct Promoting {
     since: Monotonic,
     /// What is given up by it; none: nothing.
     forced: Option<alloc::string::String>,
-    writing: bool,
+    stage: Stage,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What came before is being written.
+    Waits,
+    /// This copy's disk is being flushed.
+    Flushing,
+    /// It is flushed.
+    Flushed,
+    /// The label is being written.
+    Writing,
 }
 
 /// A demotion that waits for what is under way.
@@ -116,10 +129,12 @@ impl Volume {
         }
         self.alone.stop_asking();
         match self.session.stage {
-            Stage::Beginning(_) | Stage::Turning | Stage::Mirroring => self.end_mirroring(),
+            Session::Beginning(_) | Session::Turning | Session::Mirroring => self.end_mirroring(),
             // The peer was told that this copy is the source.
-            Stage::Greeting | Stage::Idle | Stage::Paused | Stage::SplitBrain | Stage::Refused(_) => self.greet_anew(),
-            Stage::Following { .. } | Stage::Down => {}
+            Session::Greeting | Session::Idle | Session::Paused | Session::SplitBrain | Session::Refused(_) => {
+                self.greet_anew()
+            }
+            Session::Following { .. } | Session::Down => {}
         }
         self.stop_mirroring();
         self.gate = Gate::Closed;
@@ -127,7 +142,7 @@ impl Volume {
 
     fn end_mirroring(&mut self) {
         self.send(Message::End, None);
-        self.session.stage = Stage::Idle;
+        self.session.stage = Session::Idle;
         self.session.since = self.now.monotonic;
     }
 
@@ -212,7 +227,7 @@ impl Volume {
             None => {
                 let free = relation::may_promote(worth, Basis::Confirmed).is_ok();
                 let forced = (basis == Basis::Force && !free).then(|| self.given_up());
-                self.promoting = Some(Promoting { id, since: self.now.monotonic, forced, writing: false });
+                self.promoting = Some(Promoting { id, since: self.now.monotonic, forced, stage: Stage::Waits });
                 return self.stir();
             }
         };
@@ -223,20 +238,22 @@ impl Volume {
         matches!(self.session.contact(), Some(Relation::Same | Relation::Ahead))
     }
 
-    /// V2: the claim is durable before the first request is served. What the old source told is written before that.
+    /// V2: the claim is durable before the first request is served. What the old source told is written before that, and
+    /// flushed: in async mode it may have acknowledged a flush that did not come here, and what is read from now on is not
+    /// to be lost when what is written after it is there.
     pub(super) fn go_on_promoting(&mut self) {
-        let Some(promoting) = self.promoting.clone().filter(|promoting| !promoting.writing) else { return };
+        let Some(promoting) = self.promoting.clone().filter(|it| it.stage != Stage::Writing) else { return };
         if self.now.monotonic.since(promoting.since) >= self.config.stall_time {
             self.promoting = None;
             return self.outputs.push_back(Output::Answer { id: promoting.id, result: Err(Refusal::Stalled) });
         }
         let Some(right) = self.right else { return };
-        if matches!(self.session.stage, Stage::Following { .. }) {
+        if matches!(self.session.stage, Session::Following { .. }) {
             // The old source learns of it, and is met anew.
             self.send(Message::Superseded(right.epoch), None);
             self.greet_anew();
         }
-        let greeting = matches!(self.session.stage, Stage::Greeting) && self.session.greeted;
+        let greeting = matches!(self.session.stage, Session::Greeting) && self.session.greeted;
         if !self.opened || !self.apply.is_idle() || self.durable.stamping || !self.requests.is_idle() {
             return;
         }
@@ -244,7 +261,14 @@ impl Volume {
             // It has said that it is no source.
             self.greet_anew();
         }
-        self.promoting = Some(Promoting { writing: true, ..promoting.clone() });
+        if promoting.stage != Stage::Flushed {
+            if promoting.stage == Stage::Waits {
+                self.promoting = Some(Promoting { stage: Stage::Flushing, ..promoting.clone() });
+                self.flush_disk(Op::Promotion(promoting.id));
+            }
+            return;
+        }
+        self.promoting = Some(Promoting { stage: Stage::Writing, ..promoting.clone() });
         self.label.epoch = right.epoch;
         self.label.own = true;
         self.label.served = true;
@@ -260,6 +284,17 @@ impl Volume {
         } else {
             self.write_label(Then::Promoted(promoting.id));
         }
+    }
+
+    pub(super) fn flushed_to_promote(&mut self, id: OperatorId, result: Result<DiskDone, DiskError>) {
+        let Err(error) = result else {
+            let waits = |promoting: &&mut Promoting| promoting.id == id && promoting.stage == Stage::Flushing;
+            if let Some(promoting) = self.promoting.as_mut().filter(waits) {
+                promoting.stage = Stage::Flushed;
+            }
+            return self.stir();
+        };
+        self.fail("flushing", error);
     }
 
     pub(super) fn promoted(&mut self, id: OperatorId) {

@@ -278,11 +278,18 @@ fn v2_a_promotion_is_durable_before_the_first_request_is_served() {
     rig.input(Input::Operator { id: crate::io::OperatorId(1), request: promote });
     rig.request(1, RequestKind::Read(at(0)));
     assert_eq!(rig.replies(), [(1, Err(RequestError::NoRight))]);
-    let label = rig.out.iter().find_map(|output| match output {
-        Output::WriteLabel { id, .. } => Some(*id),
-        _ => None,
-    });
-    rig.input(Input::Written { id: label.unwrap(), result: Ok(()) });
+    let label = |rig: &Rig| {
+        rig.out.iter().find_map(|output| match output {
+            Output::WriteLabel { id, .. } => Some(*id),
+            _ => None,
+        })
+    };
+    let [(flush, DiskOp::Flush)] = rig.disk()[..] else { panic!("what was told before is flushed: {:?}", rig.out) };
+    assert_eq!(label(&rig), None);
+    rig.input(Input::Disk { id: flush, result: Ok(DiskDone::Done) });
+    let label = label(&rig).unwrap();
+    rig.out.clear();
+    rig.input(Input::Written { id: label, result: Ok(()) });
     rig.request(2, RequestKind::Read(at(0)));
     assert_eq!(rig.disk().len(), 1);
 }
@@ -629,4 +636,47 @@ fn v3_a_question_that_nobody_answers_and_nobody_waits_for_is_dropped() {
     rig.out.clear();
     rig.write(2, 0, false);
     assert!(matches!(rig.out.first(), Some(Output::MarkPeer { .. })), "it is asked anew: {:?}", rig.out);
+}
+
+#[test]
+fn v3_a_copy_that_has_more_than_the_one_that_asks_is_not_marked() {
+    let mut rig = Rig::mirroring(config());
+    let before = rig.volume.status().generation;
+    rig.input(Input::LinkDown(LinkId(1)));
+    rig.write(1, 0, false);
+    rig.at(2_000);
+    let asks = |output: &Output| match output {
+        Output::MarkPeer { token, .. } => Some(*token),
+        _ => None,
+    };
+    let token = rig.out.iter().find_map(asks).unwrap();
+    rig.input(Input::Marked { token, outcome: Marked::Unreachable });
+    assert!(rig.volume.status().alone, "no arbiter, no path");
+    // The other side is promoted by silence, and has nothing of what was acknowledged here.
+    rig.input(Input::RightEnded);
+    rig.out.clear();
+    let asked = |generation| {
+        let epoch = Epoch { counter: 4, side: Side::B };
+        Input::AskedOutdated { token: crate::io::Token(5), epoch, generation }
+    };
+    rig.input(asked(before));
+    assert!(matches!(rig.out[..], [Output::AnswerMark { outcome: Marked::InContact, .. }]), "{:?}", rig.out);
+    let state = |rig: &Rig| rig.volume.status().copy;
+    assert!(matches!(state(&rig), CopyState::LastKnownGood { .. }), "{:?}", state(&rig));
+    rig.input(asked(rig.volume.status().generation));
+    assert_eq!(state(&rig), CopyState::Outdated);
+}
+
+#[test]
+fn v10_a_promotion_ends_when_the_disk_cannot_be_flushed() {
+    let mut rig = Rig::new(config(), true);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.holds = true;
+    rig.out.clear();
+    let promote = OperatorRequest::Promote(Basis::Confirmed);
+    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: promote });
+    let [(flush, DiskOp::Flush)] = rig.disk()[..] else { panic!("{:?}", rig.out) };
+    rig.input(Input::Disk { id: flush, result: Err(DiskError::Errno(5)) });
+    let refused = |output: &Output| matches!(output, Output::Answer { result: Err(Refusal::Backing(_)), .. });
+    assert!(rig.out.iter().any(refused), "{:?}", rig.out);
 }
