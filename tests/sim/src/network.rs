@@ -54,8 +54,12 @@ struct Line {
     /// Each fault that goes on makes it worse; the last counts.
     worse: Vec<(u64, Quality)>,
     /// When nothing, or not everything, came through, the last time.
-    bad: Option<Bad>,
+    bad: Vec<Bad>,
 }
+
+/// The last whiles in which a way was bad that are remembered: more than a flapping path has between a takeover and what
+/// follows from it.
+const BAD_MAX: usize = 8;
 
 /// A while in which a way was cut or lossy.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +84,7 @@ impl Network {
     /// All ways open.
     #[must_use]
     pub fn new(nodes: usize, paths: usize, usual: Quality, seed: u64) -> Self {
-        let line = Line { cut: false, cuts: 0, worse: Vec::new(), bad: None };
+        let line = Line { cut: false, cuts: 0, worse: Vec::new(), bad: Vec::new() };
         let lines = vec![line; nodes * nodes * paths.max(1)];
         Self { nodes, paths, lines, usual, random: Random::of(seed, 1) }
     }
@@ -114,13 +118,18 @@ impl Network {
         what(line);
         let lossy = line.worse.last().is_some_and(|(_, quality)| quality.loss >= LOSSY);
         let is_bad = line.cut || line.cuts > 0 || lossy;
-        match &mut line.bad {
+        match line.bad.last_mut() {
             Some(bad) if bad.until.is_none() => {
                 bad.lossy |= lossy;
                 bad.until = (!is_bad).then_some(now);
             }
-            bad if is_bad => *bad = Some(Bad { from: now, until: None, lossy }),
-            _ => {}
+            Some(_) | None if is_bad => {
+                if line.bad.len() == BAD_MAX {
+                    line.bad.remove(0);
+                }
+                line.bad.push(Bad { from: now, until: None, lossy });
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -191,17 +200,30 @@ impl Network {
     /// within `at_once` of each other: then neither can know whether the other is off.
     #[must_use]
     pub fn was_apart(&self, from: usize, to: usize, since: Monotonic, at_once: Millis) -> bool {
-        let bad: Option<Vec<Bad>> =
-            (0..self.paths).map(|path| self.lines[self.at(Way { from, to, path })].bad).collect();
-        let Some(bad) = bad.filter(|bad| !bad.is_empty()) else { return false };
+        let bad: Vec<&[Bad]> =
+            (0..self.paths).map(|path| &self.lines[self.at(Way { from, to, path })].bad[..]).collect();
+        !bad.is_empty() && were_together(&bad, &mut Vec::new(), since, at_once)
+    }
+}
+
+/// Whether of the times in which each path was bad, one of each overlap as [`Network::was_apart`] has it, with those chosen
+/// for the paths before.
+fn were_together(paths: &[&[Bad]], chosen: &mut Vec<Bad>, since: Monotonic, at_once: Millis) -> bool {
+    let Some((path, rest)) = paths.split_first() else {
         let end = |bad: &Bad| bad.until.unwrap_or(Monotonic(u64::MAX));
-        let last_begins = bad.iter().map(|bad| bad.from).max().unwrap_or_default();
-        let first_begins = bad.iter().map(|bad| bad.from).min().unwrap_or_default();
-        let first_ends = bad.iter().map(end).min().unwrap_or_default();
+        let last_begins = chosen.iter().map(|bad| bad.from).max().unwrap_or_default();
+        let first_begins = chosen.iter().map(|bad| bad.from).min().unwrap_or_default();
+        let first_ends = chosen.iter().map(end).min().unwrap_or_default();
         let together = last_begins <= first_ends && first_ends >= since;
         // With loss the last heartbeat came at any time.
-        together && (bad.iter().any(|bad| bad.lossy) || last_begins.since(first_begins) <= at_once)
-    }
+        return together && (chosen.iter().any(|bad| bad.lossy) || last_begins.since(first_begins) <= at_once);
+    };
+    path.iter().any(|bad| {
+        chosen.push(*bad);
+        let together = were_together(rest, chosen, since, at_once);
+        chosen.pop();
+        together
+    })
 }
 
 #[cfg(test)]

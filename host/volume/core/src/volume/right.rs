@@ -179,7 +179,8 @@ impl Volume {
     }
 
     /// Whether it was the source by the very claim that it has now: to promote the other one since would have taken a newer
-    /// claim, and a mark against this one would have, too. Nothing has more than this copy, whatever the link says.
+    /// claim. Nothing has more than this copy, whatever the link says. But not if the arbiter has a mark against it: a claim
+    /// made on the operator's word may be newer than any that the arbiter, and who marks there, had heard of.
     fn is_newest_by_claim(&self) -> bool {
         let same = self.right.is_some_and(|right| right.epoch == self.label.epoch);
         same && self.label.own && self.label.state == DurableState::Good && self.failed.is_none()
@@ -199,7 +200,7 @@ impl Volume {
     }
 
     pub(super) fn promote(&mut self, id: OperatorId, basis: Basis) {
-        let newest = self.is_newest_by_claim();
+        let newest = self.is_newest_by_claim() && basis != Basis::Arbiter { marked: true };
         let worth = if newest { CopyState::UpToDate } else { self.worth() };
         let refusal = match (self.right.as_ref(), self.failed, relation::may_promote(worth, basis)) {
             (_, Some((what, error)), _) => Some(Refusal::Backing(alloc::format!("{what}: {error:?}"))),

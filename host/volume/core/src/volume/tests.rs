@@ -500,6 +500,7 @@ fn v10_whoever_asked_is_answered_when_label_or_log_cannot_be_written() {
                         rig.input(Input::Written { id, result });
                     }
                     Output::WriteLog { id, .. } => rig.input(Input::Written { id, result: failed }),
+                    Output::Disk { id, .. } => rig.input(Input::Disk { id, result: Ok(DiskDone::Done) }),
                     answer @ Output::Answer { .. } => rig.out.push(answer),
                     _ => {}
                 }
@@ -577,7 +578,7 @@ fn v4_who_was_the_source_by_the_claim_it_is_given_again_is_the_newest() {
         rig.input(Input::Right { epoch: epoch(counter), until: None });
         rig.operator(OperatorRequest::Promote(basis))
     };
-    let bases = [Basis::Free, Basis::Arbiter { marked: true }, Basis::Automatic { together: false }];
+    let bases = [Basis::Free, Basis::Automatic { together: false }];
     for basis in bases {
         let mut disks = disks(true);
         let mut rig = Rig::new(config(), true);
@@ -595,6 +596,21 @@ fn v4_who_was_the_source_by_the_claim_it_is_given_again_is_the_newest() {
         rig.written(&mut disks);
         assert!(matches!(promote(&mut rig, 4, basis), Err(Refusal::Copy { .. })), "{basis:?}");
     }
+}
+
+#[test]
+fn v4_a_mark_in_the_arbiter_counts_whatever_claim_a_copy_was_promoted_by() {
+    let mut disks = disks(true);
+    let mut rig = Rig::new(config(), true);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    // On the operator's word, and the arbiter has not heard of it: who holds the claim before marks this copy there.
+    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.written(&mut disks);
+    let mut rig = rig.again(&disks);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    let refused = rig.operator(OperatorRequest::Promote(Basis::Arbiter { marked: true }));
+    assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
+    assert_eq!(rig.volume.status().copy, CopyState::Outdated);
 }
 
 #[test]
