@@ -16,12 +16,12 @@ use mainstay_core::time::Monotonic;
 use super::durable::{After, Then};
 use super::{Gate, Op, Volume};
 use crate::bitmap::Runs;
-use crate::io::{Data, DiskDone, DiskError, DiskOp, LinkEnd, LinkId, Output, ReceivedId};
+use crate::io::{Data, DiskDone, DiskError, DiskOp, LinkEnd, LinkId, Output, ReceivedId, Refusal, RequestError};
 use crate::label::DurableState;
 use crate::message::{Identity, Message, RUNS_MAX, VERSION};
 use crate::planted::{self, Bug};
 use crate::relation::{self, Relation};
-use crate::status::{Event, Progress, Role, SplitBrain};
+use crate::status::{CopyState, Event, Progress, Role, SplitBrain};
 use crate::types::{Extent, Generation, Region};
 
 /// How far a session is.
@@ -360,10 +360,17 @@ impl Volume {
         }
     }
 
-    /// V4: the other copy has more than this one.
+    /// V4: the other copy has more than this one. The right is the host's to take: with it, this copy may be promoted once it
+    /// has everything, or by force.
     fn found_behind(&mut self) {
         if self.role == Role::Source || self.promoting.is_some() {
-            self.lose_right(Event::FoundBehind);
+            self.report(Event::FoundBehind);
+            if let Some(id) = self.end_promoting() {
+                let (state, what) = (CopyState::Outdated.to_string(), "the other copy has more".to_string());
+                self.outputs.push_back(Output::Answer { id, result: Err(Refusal::Copy { state, what }) });
+            }
+            self.end_service(RequestError::NoRight);
+            self.stir();
         }
         if self.label.state == DurableState::Good {
             self.label.state = DurableState::Outdated;

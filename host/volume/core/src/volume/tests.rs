@@ -696,3 +696,20 @@ fn v10_a_promotion_ends_when_the_disk_cannot_be_flushed() {
     let refused = |output: &Output| matches!(output, Output::Answer { result: Err(Refusal::Backing(_)), .. });
     assert!(rig.out.iter().any(refused), "{:?}", rig.out);
 }
+
+#[test]
+fn v4_a_copy_that_was_promoted_and_meets_one_that_has_more_keeps_its_right() {
+    let mut rig = Rig::new(config(), true);
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.operator(OperatorRequest::Promote(Basis::Confirmed)).unwrap();
+    let mine = rig.volume.status().generation;
+    rig.link(1);
+    let theirs = Generation { epoch: 2, side: Side::B, began: UnixMs(77) };
+    rig.hello(&Identity { history: vec![mine], ..peer(2, theirs) });
+    let status = rig.volume.status();
+    assert_eq!((status.role, status.copy), (Role::Target, CopyState::Outdated));
+    let refused = rig.operator(OperatorRequest::Promote(Basis::Confirmed));
+    assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
+    // The other copy may not be one that is to be had: its disk has failed.
+    assert_eq!(rig.operator(OperatorRequest::Promote(Basis::Force)), Ok(()));
+}
