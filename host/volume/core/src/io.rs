@@ -517,8 +517,8 @@ impl Config {
             peer_timeout: Millis::from_secs(5),
             alone_after: Millis::from_secs(2),
             mark_timeout: Millis::from_secs(3),
-            // 1 GiB: ten seconds of a gigabit line, three minutes of the 45 Mbit/s of the reference story.
-            hot_regions_max: 16 * 1024,
+            // 2 GiB: twenty seconds of a gigabit line, six minutes of the 45 Mbit/s of the reference story.
+            hot_regions_max: 32 * 1024,
             cool_after: Millis::from_secs(10),
             resync_bytes_per_s: None,
             resync_regions_max: 16,

@@ -145,7 +145,8 @@ fn mirror(control: &Path, port: &Port, line: Line<'_>) -> Result<Monitor, Troubl
     monitor.ask("blockdev-mirror", &job)?;
     wait_for("qemu's mirror to be ready", MIRRORED_S_MAX, || {
         let jobs = monitor.ask("query-block-jobs", &json!({}))?;
-        Ok((jobs[0]["ready"] == json!(true) && jobs[0]["actively-synced"] == json!(true)).then_some(()))
+        // Before version 8.2 it does not say whether it also writes to both by now; it does so as soon as it is ready.
+        Ok((jobs[0]["ready"] == json!(true) && jobs[0]["actively-synced"] != json!(false)).then_some(()))
     })?;
     Ok(monitor)
 }

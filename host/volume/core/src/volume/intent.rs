@@ -7,7 +7,7 @@
 //!                                                     hot <──copied── away (to be copied)
 //! ```
 //! More is asked for than what is written, so that fewer writes wait for the log: the neighbours of a region while there
-//! is much room, and what lies before a writer that goes on where it was ([`Writer`]). As long as no write to them has
+//! is much room, the more the more regions are in use, and what lies before a writer that goes on where it was ([`Writer`]). As long as no write to them has
 //! begun, such regions are the same on both copies, and are not copied when the peer is lost.
 //!
 //! A region that is *hot* is the same on both copies but for what is under way or not flushed. It stays in the log as
@@ -34,8 +34,12 @@ const WRITERS: usize = 4;
 /// Regions that are asked for ahead of a writer at the most: 4 MiB, a few milliseconds of a fast disk.
 const AHEAD_MAX: u32 = 64;
 
-/// Neighbours that are asked for together: 1 MiB, at a boundary of it.
-const NEIGHBOURS: u32 = 16;
+/// Neighbours that are asked for together at the least: 1 MiB, at a boundary of it.
+const NEIGHBOURS_MIN: u32 = 16;
+/// And at the most, 8 MiB, by somebody who writes all over the volume.
+const NEIGHBOURS_MAX: u32 = 128;
+/// Which part of the regions that are in use as many neighbours may be.
+const NEIGHBOURS_SHARE: u32 = 4;
 
 /// Somebody who writes region after region.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,8 +150,9 @@ impl Intent {
             self.ask(region, now);
             let Region(first) = region;
             let ahead = first..first.saturating_add(self.ahead(region));
-            let around = first - first % NEIGHBOURS;
-            let around = around..around.saturating_add(if self.has_much_room() { NEIGHBOURS } else { 0 });
+            let neighbours = self.neighbours();
+            let around = first & !neighbours.saturating_sub(1);
+            let around = around..around.saturating_add(neighbours);
             ahead.chain(around).for_each(|region| self.ask(Region(region), now));
         }
         planted::is(Bug::BitLate)
@@ -302,9 +307,14 @@ impl Intent {
         self.hot_count() > self.hot_full()
     }
 
-    /// Whether more may be asked for than is needed.
-    fn has_much_room(&self) -> bool {
-        self.hot_count() + NEIGHBOURS <= self.hot_max - self.hot_max / 4
+    /// How many neighbours are asked for together: a power of two, or none where there is not much room. The more
+    /// regions are in use the more, so that what a crash of the source has copied in vain stays in proportion to what was
+    /// written, and somebody who writes all over a volume soon waits for the log no more.
+    fn neighbours(&self) -> u32 {
+        let in_use = self.hot_count() - self.untouched.count().min(self.hot_count());
+        let share = (in_use / NEIGHBOURS_SHARE).clamp(NEIGHBOURS_MIN, NEIGHBOURS_MAX);
+        let neighbours = 1 << share.ilog2();
+        if self.hot_count() + neighbours <= self.hot_max - self.hot_max / 4 { neighbours } else { 0 }
     }
 
     /// Beyond that, room is short. What is left must do until both copies have flushed; what is cleared before it has to

@@ -17,6 +17,8 @@ const SEALED_BYTES_MAX: usize = 512 << 10;
 #[derive(Debug)]
 pub struct Stream {
     socket: TcpStream,
+    /// Without security: the last call gave less than there was room for, and another one now would give nothing.
+    is_drained: bool,
     secured: Option<Box<Secured>>,
 }
 
@@ -51,7 +53,7 @@ impl Stream {
                 is_drained: false,
             })
         });
-        Self { socket, secured }
+        Self { socket, is_drained: false, secured }
     }
 
     /// The socket, before anything has gone over it.
@@ -134,7 +136,15 @@ impl Secured {
 
 impl Read for Stream {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let Some(secured) = &mut self.secured else { return self.socket.read(to) };
+        let Some(secured) = &mut self.secured else {
+            // Poll tells of what comes after.
+            if std::mem::take(&mut self.is_drained) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = self.socket.read(to)?;
+            self.is_drained = count > 0 && count < to.len();
+            return Ok(count);
+        };
         loop {
             match secured.session.reader().read(to) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !secured.is_over => {}
