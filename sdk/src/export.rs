@@ -5,11 +5,12 @@
 
 use std::marker::PhantomData;
 
+use crate::bindings::deep::exports::mainstay::kit::deep_check as wit_deep_check;
 use crate::bindings::exports::mainstay::kit::recovery::Guest;
 use crate::bindings::mainstay::kit::types as wit;
 use crate::bindings::ready::exports::mainstay::kit::readiness as wit_readiness;
 use crate::{
-    Context, Described, Done, Effect, Error, ErrorKind, Failure, Finding, Health, Kit, Params, Readiness,
+    Context, DeepCheck, Described, Done, Effect, Error, ErrorKind, Failure, Finding, Health, Kit, Params, Readiness,
     RecoveryResult, Report, Retry, Verdict, Weight,
 };
 
@@ -50,6 +51,13 @@ impl<K: Readiness + Described> wit_readiness::Guest for Exported<K> {
         begin::<K>();
         let found = context::<K>(ctx).and_then(|ctx| K::assess(&ctx)).map_err(error)?;
         Ok(found.into_iter().map(finding).collect())
+    }
+}
+
+impl<K: DeepCheck + Described> wit_deep_check::Guest for Exported<K> {
+    fn deep_check(ctx: wit::Context) -> Result<wit::Report, wit::Error> {
+        begin::<K>();
+        context::<K>(ctx).and_then(|ctx| K::deep_check(&ctx)).map(report).map_err(error)
     }
 }
 

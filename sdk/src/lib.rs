@@ -102,6 +102,18 @@ pub mod bindings {
             with: { "mainstay:kit/types@0.1.0": crate::bindings::mainstay::kit::types },
         });
     }
+
+    /// Of the ability `deep-check`, which a kit need not have.
+    pub mod deep {
+        wit_bindgen::generate!({
+            path: "../wit",
+            world: "deep-kit",
+            pub_export_macro: true,
+            export_macro_name: "export_deep_check",
+            default_bindings_module: "mainstay_sdk::bindings::deep",
+            with: { "mainstay:kit/types@0.1.0": crate::bindings::mainstay::kit::types },
+        });
+    }
 }
 
 pub use json::{JSON_BYTES_MAX, Json};
@@ -118,9 +130,9 @@ use serde::de::DeserializeOwned;
 /// What a kit's author imports.
 pub mod prelude {
     pub use crate::{
-        Context, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, Kit, NoParams, Params,
-        Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, mount, net, random,
-        secret, store, volume,
+        Context, DeepCheck, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, Kit, NoParams,
+        Params, Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, mount, net,
+        random, secret, store, volume,
     };
 }
 
@@ -170,6 +182,18 @@ pub trait Readiness: Kit {
     fn assess(ctx: &Context<Self::Params>) -> Result<Vec<Finding>, Error>;
 }
 
+/// The ability to check thoroughly (`wit/deep-check.wit`). A kit that has it names it in [`export_kit!`]:
+/// `abilities: [deep_check]`.
+pub trait DeepCheck: Kit {
+    /// Whether it serves, found out by having it serve: all that [`Kit::quick_check`] looks at, and a transaction from end to
+    /// end. Asked once in a while where it is in service, and for a second look when quick-check found something wrong.
+    /// Leaves nothing behind.
+    ///
+    /// # Errors
+    /// When it cannot tell; never taken as failed.
+    fn deep_check(ctx: &Context<Self::Params>) -> Result<Report, Error>;
+}
+
 /// A time in whole ms for the host: rounded up, so that a short wait is not turned into none.
 fn ms(time: std::time::Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
@@ -191,7 +215,7 @@ fn ms(time: std::time::Duration) -> u32 {
 ///   one it does not name is refused by the host. What only some resources use goes under `optional`: an operator need
 ///   not grant it to the others, whose calls to it are denied. `log` is added by itself unless it is named, because a
 ///   panic is logged before it traps; `panics: silent` leaves out both.
-/// * `abilities: [readiness]` says that the kit implements [`Readiness`] too.
+/// * `abilities: [readiness, deep_check]` says that the kit implements [`Readiness`] and [`DeepCheck`] too, or one of them.
 /// * Used once in a crate. Natively nothing is exported.
 ///
 /// A need the contract does not know does not compile:
@@ -241,9 +265,9 @@ macro_rules! __export_kit {
         );
     };
     (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [] [$($panics:tt)*]
-        abilities: [readiness $(,)?] $(, $($rest:tt)*)?) => {
+        abilities: [$($able:ident),+ $(,)?] $(, $($rest:tt)*)?) => {
         $crate::__export_kit!(
-            @read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [readiness] [$($panics)*] $($($rest)*)?
+            @read [$kit] [$($name)?] [$($needs)*] [$($optional)*] [$($able)+] [$($panics)*] $($($rest)*)?
         );
     };
     (@read [$kit:path] [$($name:literal)?] [$($needs:tt)*] [$($optional:tt)*] [$($able:tt)*] []
@@ -253,26 +277,25 @@ macro_rules! __export_kit {
         );
     };
     (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
-        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)?] []) => {
+        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)*] []) => {
         $crate::__export_kit!(
             @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] true
         );
-        $crate::__export_kit!(@able [$kit] $($able)?);
+        $($crate::__export_kit!(@able [$kit] $able);)*
     };
     (@read [$kit:path] [$($name:literal)?] [$(said $(($interface:ident, $reason:expr))*)?]
-        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)?] [silent]) => {
+        [$(said $(($maybe:ident, $why:expr))*)?] [$($able:ident)*] [silent]) => {
         $crate::__export_kit!(
             @export [$kit] [$($name)?] [$($(($interface, $reason))*)?] [$($(($maybe, $why))*)?] false
         );
-        $crate::__export_kit!(@able [$kit] $($able)?);
+        $($crate::__export_kit!(@able [$kit] $able);)*
     };
     (@read $($other:tt)*) => {
         ::core::compile_error!(
             "export_kit! takes the kit's type and then, each once at the most: `name: \"...\"`, `needs: [interface: \"why\", ...]`, \
-             `optional: [interface: \"why\", ...]`, `abilities: [readiness]`, `panics: silent`"
+             `optional: [interface: \"why\", ...]`, `abilities: [readiness, deep_check]`, `panics: silent`"
         );
     };
-    (@able [$kit:path]) => {};
     (@able [$kit:path] readiness) => {
         const _: () = {
             const fn able<K: $crate::Readiness>() {}
@@ -284,6 +307,23 @@ macro_rules! __export_kit {
             type Exported = $crate::__private::Exported<$kit>;
             $crate::bindings::ready::export_readiness!(Exported with_types_in $crate::bindings::ready);
         };
+    };
+    (@able [$kit:path] deep_check) => {
+        const _: () = {
+            const fn able<K: $crate::DeepCheck>() {}
+            able::<$kit>();
+        };
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::__private::Exported<$kit>;
+            $crate::bindings::deep::export_deep_check!(Exported with_types_in $crate::bindings::deep);
+        };
+    };
+    (@able [$kit:path] $other:ident) => {
+        ::core::compile_error!(::core::concat!(
+            "`", ::core::stringify!($other), "` is no ability of a kit: there are `readiness` and `deep_check`"
+        ));
     };
     (@export [$kit:path] [$($name:literal)?] [$(($interface:ident, $reason:expr))*] [$(($maybe:ident, $why:expr))*]
         $panics:literal) => {

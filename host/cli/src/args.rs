@@ -395,6 +395,7 @@ pub(crate) enum KitOperation {
     Restore,
     Remove,
     QuickCheck,
+    DeepCheck,
     Recover,
     Assess,
 }

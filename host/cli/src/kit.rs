@@ -186,6 +186,12 @@ async fn run(asked: KitRun) -> anyhow::Result<i32> {
         KitOperation::Restore => Operation::Restore,
         KitOperation::Remove => Operation::Remove,
         KitOperation::QuickCheck => Operation::QuickCheck,
+        KitOperation::DeepCheck => {
+            if !kit.has_deep_check() {
+                bail!("{} cannot check more than quick-check does: it does not export `deep-check`", kit.name());
+            }
+            Operation::DeepCheck
+        }
         KitOperation::Assess => {
             if !kit.has_readiness() {
                 bail!("{} cannot say whether a node is ready: it does not export `readiness`", kit.name());

@@ -52,7 +52,7 @@ pub enum Step {
     LookAgain,
     /// Repair: what was found, and how.
     Recover {
-        /// `quick-check` or `timeout`.
+        /// `quick-check`, `deep-check` or `timeout`.
         found_by: &'static str,
         /// What was found.
         why: String,
@@ -120,8 +120,8 @@ impl Ladder {
         self.cannot_tell >= UNKNOWN_CHECKS_ALARM
     }
 
-    /// A check has come to something.
-    pub fn checked(&mut self, seen: Seen, policy: Policy) -> Step {
+    /// A check has come to something: `by` is which one it was.
+    pub fn checked(&mut self, seen: Seen, by: &'static str, policy: Policy) -> Step {
         self.anew = false;
         match seen {
             Seen::Good => {
@@ -169,7 +169,7 @@ impl Ladder {
                             self.stage = Stage::Bad(why);
                             return Step::Wait;
                         }
-                        self.repair("quick-check", why, policy)
+                        self.repair(by, why, policy)
                     }
                 }
             }
@@ -271,7 +271,7 @@ mod tests {
 
         fn see(&mut self, seen: Seen) -> Step {
             let policy = self.policy();
-            let step = self.ladder.checked(seen, policy);
+            let step = self.ladder.checked(seen, "quick-check", policy);
             if matches!(step, Step::Recover { .. }) {
                 self.recent += 1;
             }

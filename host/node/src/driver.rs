@@ -172,7 +172,7 @@ impl Driver {
             Happening::Kits(loaded) => {
                 let unusable = self.calls.load(&loaded);
                 self.node.handle(Input::Kits(self.calls.versions()), now);
-                self.node.handle(Input::Assessable(self.calls.assessable()), now);
+                self.node.handle(Input::Abilities(self.calls.abilities()), now);
                 Input::Unusable(unusable)
             }
             Happening::Arbiter(id, answer) => Input::Arbiter(id, answer),

@@ -12,8 +12,8 @@ use std::time::Duration;
 use mainstay_core::hierarchy::{Hierarchy, ResourceIndex};
 use mainstay_core::names::{KitName, NodeName, Tag};
 use mainstay_core::node::{
-    Call, CallId, CheckReport, FaultKind, Finding, Health, HierarchyIndex, Operation, Outcome, RetryWhere, Verdict,
-    Weight,
+    Abilities, Call, CallId, CheckReport, FaultKind, Finding, Health, HierarchyIndex, Operation, Outcome, RetryWhere,
+    Verdict, Weight,
 };
 use mainstay_core::spec::{Grants, ResourceSpec};
 use mainstay_core::time::Millis;
@@ -133,11 +133,12 @@ impl Calls {
         unusable
     }
 
-    /// The resources whose kits can say whether this node is ready for them.
+    /// What the kits of resources can do beside `recovery`.
     #[must_use]
-    pub fn assessable(&self) -> BTreeSet<Tag> {
-        let able = self.serving.iter().filter(|(_, kit)| kit.has_readiness());
-        able.filter_map(|(index, _)| Some(Tag::new(&*self.resources.get(index)?.tag))).collect()
+    pub fn abilities(&self) -> BTreeMap<Tag, Abilities> {
+        let of = |kit: &Kit| Abilities { readiness: kit.has_readiness(), deep_check: kit.has_deep_check() };
+        let able = self.serving.iter().map(|(index, kit)| (index, of(kit)));
+        able.filter_map(|(index, able)| Some((Tag::new(&*self.resources.get(index)?.tag), able))).collect()
     }
 
     /// The version of each kit that serves, and the beginning of its hash: for comparing it with other nodes'.
@@ -271,6 +272,7 @@ fn runtime_call(call: Call, resource: &Resource, node: Arc<str>) -> runtime::Cal
         Operation::Restore => runtime::Operation::Restore,
         Operation::Remove => runtime::Operation::Remove,
         Operation::QuickCheck => runtime::Operation::QuickCheck,
+        Operation::DeepCheck => runtime::Operation::DeepCheck,
         Operation::Assess => runtime::Operation::Assess,
         Operation::Recover(failure) => runtime::Operation::Recover(runtime::Failure {
             found_by: failure.found_by.into(),

@@ -172,7 +172,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut calls = Calls::new(&me, hierarchies.iter(), &places, happenings.clone());
     let unusable = calls.load(&kits.kits());
     let mut node = Node::new(core(unusable, calls.versions()), opened.state, clock.now());
-    node.handle(Input::Assessable(calls.assessable()), clock.now());
+    node.handle(Input::Abilities(calls.abilities()), clock.now());
 
     let config_text = config.text.clone();
     for diagnostic in config.check(std::slice::from_ref(&me), &kits.kits()) {

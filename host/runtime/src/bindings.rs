@@ -20,6 +20,17 @@ pub mod ready {
     });
 }
 
+/// The ability `deep-check`, for kits that have it.
+pub mod deep {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "deep-kit",
+        exports: { default: async },
+        with: { "mainstay:kit/types": super::mainstay::kit::types },
+        require_store_data_send: true,
+    });
+}
+
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "kit",

@@ -215,6 +215,16 @@ impl Kit {
                 .call_recover(&mut *store, &context, &convert::failure(failure))
                 .await?
                 .map(|result| Outcome::Recovery(convert::recovery_result(result, limits))),
+            Operation::DeepCheck => {
+                let Some(deep_check) = &self.linked.deep_check else {
+                    wasmtime::bail!("{} has no ability `deep-check`", self.title)
+                };
+                let deep = deep_check.load(&mut *store, &instance)?;
+                deep.mainstay_kit_deep_check()
+                    .call_deep_check(&mut *store, &context)
+                    .await?
+                    .map(|report| Outcome::Report(convert::report(report, limits)))
+            }
             Operation::Assess => {
                 let Some(readiness) = &self.linked.readiness else {
                     wasmtime::bail!("{} has no ability `readiness`", self.title)

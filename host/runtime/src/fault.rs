@@ -113,7 +113,7 @@ pub(crate) fn stopped(kit: &Kit, call: &Call, stopped: Stopped, evidence: Eviden
             "did not begin within its {} ms: {doing}; look at why so many {} hang",
             call.budget.as_millis(),
             match call.operation {
-                Operation::QuickCheck | Operation::Assess => "calls",
+                Operation::QuickCheck | Operation::DeepCheck | Operation::Assess => "calls",
                 Operation::Restore | Operation::Remove | Operation::Recover(_) => "operations",
             }
         ),

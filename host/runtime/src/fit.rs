@@ -10,7 +10,7 @@ use wasmtime::{Engine, Result, format_err};
 
 use crate::bindings::exports::mainstay::kit::recovery::{Context, Done, Error, Failure, RecoveryResult, Report};
 use crate::bindings::ready::exports::mainstay::kit::readiness::Finding;
-use crate::interfaces::{READINESS, RECOVERY, exports};
+use crate::interfaces::{DEEP_CHECK, READINESS, RECOVERY, exports};
 
 /// The first operation that differs, and in what.
 pub(crate) fn check(engine: &Engine, component: &Component) -> Result<()> {
@@ -45,6 +45,11 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<()> {
         self::operation(engine, &readiness, READINESS, "assess")?
             .typecheck::<Ask, (std::result::Result<Vec<Finding>, Error>,)>(&within)
             .context("`assess`")?;
+    }
+    if let Some(deep) = exported(DEEP_CHECK) {
+        self::operation(engine, &deep, DEEP_CHECK, "deep-check")?
+            .typecheck::<Ask, (std::result::Result<Report, Error>,)>(&within)
+            .context("`deep-check`")?;
     }
     Ok(())
 }

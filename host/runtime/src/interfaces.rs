@@ -14,6 +14,8 @@ pub(crate) const PACKAGE: &str = "mainstay:kit";
 pub(crate) const RECOVERY: &str = "recovery";
 /// What a kit exports that can say whether a node is ready.
 pub(crate) const READINESS: &str = "readiness";
+/// What a kit exports that can check thoroughly.
+pub(crate) const DEEP_CHECK: &str = "deep-check";
 /// Words that the other interfaces use. Imported by nearly every kit, and no capability.
 pub(crate) const TYPES: &str = "types";
 /// The capabilities of the contract, in the order in which they are shown.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use wasmtime::component::InstancePre;
 
 use crate::bindings::KitIndices;
+use crate::bindings::deep::DeepKitIndices;
 use crate::bindings::ready::ReadyKitIndices;
 use crate::capability::CallState;
 use crate::grants::{GrantProblem, Grants, check};
@@ -51,6 +52,8 @@ pub(crate) struct Linked {
     pub(crate) recovery: KitIndices,
     /// In a kit that has this ability.
     pub(crate) readiness: Option<ReadyKitIndices>,
+    /// And this one.
+    pub(crate) deep_check: Option<DeepKitIndices>,
 }
 
 impl std::fmt::Debug for Kit {
@@ -142,6 +145,12 @@ impl Kit {
     #[must_use]
     pub fn has_readiness(&self) -> bool {
         self.linked.readiness.is_some()
+    }
+
+    /// Whether it can check thoroughly: [`crate::Operation::DeepCheck`].
+    #[must_use]
+    pub fn has_deep_check(&self) -> bool {
+        self.linked.deep_check.is_some()
     }
 
     /// Where its calls take their memory from.

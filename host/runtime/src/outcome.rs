@@ -19,6 +19,8 @@ pub enum Operation {
     Remove,
     /// Look, change nothing.
     QuickCheck,
+    /// Look thoroughly, change nothing; of kits that have the ability.
+    DeepCheck,
     /// Repair on this node what this says is broken.
     Recover(Failure),
     /// Say whether this node is ready to bring it in service; of kits that have the ability.
@@ -33,6 +35,7 @@ impl Operation {
             Self::Restore => "restore",
             Self::Remove => "remove",
             Self::QuickCheck => "quick-check",
+            Self::DeepCheck => "deep-check",
             Self::Recover(_) => "recover",
             Self::Assess => "assess",
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
-use crate::bindings::{KitIndices, mainstay::kit as wit, ready::ReadyKitIndices};
+use crate::bindings::{KitIndices, deep::DeepKitIndices, mainstay::kit as wit, ready::ReadyKitIndices};
 use crate::cache::Cache;
 use crate::capability::CallState;
 use crate::engine::Engines;
@@ -18,7 +18,7 @@ use crate::error::{LoadError, RuntimeError, Subject};
 use crate::fit;
 use crate::host::Host;
 use crate::inspect::{Examined, examine, hex};
-use crate::interfaces::{READINESS, exports};
+use crate::interfaces::{DEEP_CHECK, READINESS, exports};
 use crate::kit::{Kit, Linked, Placement};
 use crate::limits::{Limits, RuntimeConfig, contract};
 use crate::meter;
@@ -198,9 +198,10 @@ fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime
     let pre = linker.instantiate_pre(component)?;
     let recovery = KitIndices::new(&pre)?;
     fit::check(engine, component)?;
-    let has_readiness = examined.abilities.iter().any(|name| exports(name, READINESS));
-    let readiness = has_readiness.then(|| ReadyKitIndices::new(&pre)).transpose()?;
-    Ok(Linked { pre, recovery, readiness })
+    let has = |ability| examined.abilities.iter().any(|name| exports(name, ability));
+    let readiness = has(READINESS).then(|| ReadyKitIndices::new(&pre)).transpose()?;
+    let deep_check = has(DEEP_CHECK).then(|| DeepKitIndices::new(&pre)).transpose()?;
+    Ok(Linked { pre, recovery, readiness, deep_check })
 }
 
 fn mismatch(subject: &Subject, error: &wasmtime::Error) -> LoadError {

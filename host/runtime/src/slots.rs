@@ -55,7 +55,7 @@ impl Kit {
             Placement::OnDemand { .. } => &self.runtime.slots.on_demand,
         };
         let narrow = match operation {
-            Operation::QuickCheck | Operation::Assess => None,
+            Operation::QuickCheck | Operation::DeepCheck | Operation::Assess => None,
             Operation::Restore | Operation::Remove | Operation::Recover(_) => Some(&self.slots.operations),
         };
         let mut permits = [None, None, None];

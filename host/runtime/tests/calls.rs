@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{House, call, fault, granted, nothing, outcome, report, steps};
-use mainstay_runtime::{Call, FaultKind, Kit, Limits, Operation, Outcome, Placement, ResourceServices, Weight};
+use mainstay_runtime::{Call, FaultKind, Health, Kit, Limits, Operation, Outcome, Placement, ResourceServices, Weight};
 use mainstay_test_support::kits::{Target, test_kit};
 use serde_json::{Value, json};
 
@@ -288,9 +288,20 @@ async fn a_kit_says_whether_the_node_is_ready() {
     let found: Vec<_> = found.iter().map(|it| (it.weight, it.code.as_str(), it.advice.as_str())).collect();
     assert_eq!(found, [(Weight::Blocking, "fault", "take another step"), (Weight::Note, "ok", "")]);
 
+    assert!(kit.has_deep_check());
+    for (step, health) in [("store-keys", Health::Healthy), ("secret", Health::Failed)] {
+        let asked = steps(&json!([{"do": step, "name": "not-granted"}]));
+        let said = outcome(&kit, call(Operation::DeepCheck, "probe", &asked, &resource)).await;
+        let Outcome::Report(report) = said else { panic!("{said:?}") };
+        assert_eq!((report.health, report.summary.as_str()), (health, "thorough"));
+    }
+
     let null = house.kit("null").await;
-    assert!(!null.has_readiness());
+    assert!(!null.has_readiness() && !null.has_deep_check());
     let said = outcome(&null, call(Operation::Assess, "null", &json!({}), &resource)).await;
     let fault = fault(&said, FaultKind::Trap);
     assert!(fault.message.contains("no ability `readiness`"), "{}", fault.message);
+    let said = outcome(&null, call(Operation::DeepCheck, "null", &json!({}), &resource)).await;
+    let fault = self::fault(&said, FaultKind::Trap);
+    assert!(fault.message.contains("no ability `deep-check`"), "{}", fault.message);
 }

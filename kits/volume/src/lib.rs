@@ -104,6 +104,24 @@ impl Kit for Volume {
     }
 }
 
+impl DeepCheck for Volume {
+    fn deep_check(ctx: &Context<VolumeParams>) -> Result<Report, Error> {
+        let report = Self::quick_check(ctx)?;
+        if !matches!(report.health, Health::Healthy | Health::Degraded) {
+            return Ok(report);
+        }
+        let plan = Plan::new(ctx)?;
+        Ok(match mount::write_marker(&plan.source, &plan.point, MARKER) {
+            Ok(took) => report.detail("marker-ms", took.as_millis()),
+            Err(fault) if fault.kind == FaultKind::Denied => return Err(fault.into()),
+            Err(fault) => {
+                let message = format!("what is written at {} cannot be read again: {fault}", plan.point);
+                Report::failed("marker", message)
+            }
+        })
+    }
+}
+
 impl Readiness for Volume {
     fn assess(ctx: &Context<VolumeParams>) -> Result<Vec<Finding>, Error> {
         let plan = Plan::new(ctx)?;
@@ -402,7 +420,7 @@ fn listed(users: &[User]) -> String {
     listed.join(", ")
 }
 
-mainstay_sdk::export_kit!(Volume, abilities: [readiness], needs: [
+mainstay_sdk::export_kit!(Volume, abilities: [readiness, deep_check], needs: [
     mount: "checks, mounts and unmounts the file system, and looks at it",
 ], optional: [
     volume: "promotes, attaches, detaches and demotes the mirrored volume (backend mainstay)",

@@ -245,6 +245,16 @@ impl Readiness for Probe {
     }
 }
 
+impl DeepCheck for Probe {
+    /// Healthy if each step went well.
+    fn deep_check(ctx: &Context<Script>) -> Result<Report, Error> {
+        let details = details(ctx);
+        let well = details.iter().all(|(outcome, _)| outcome == "ok");
+        let report = if well { Report::healthy("thorough") } else { Report::failed("step", "thorough") };
+        Ok(Report { details, ..report })
+    }
+}
+
 fn details(ctx: &Context<Script>) -> Vec<(String, String)> {
     ctx.params
         .steps
@@ -416,7 +426,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-mainstay_sdk::export_kit!(Probe, abilities: [readiness], needs: [
+mainstay_sdk::export_kit!(Probe, abilities: [readiness, deep_check], needs: [
     log: "writes what it is told to",
     clock: "reads the clock and sleeps",
     random: "asks for random bytes",

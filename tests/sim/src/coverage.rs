@@ -89,6 +89,7 @@ pub const REQUIRED: &[&str] = &[
     "fault: isolate",
     "fault: kill",
     "fault: kit check",
+    "fault: kit deep-check",
     "fault: kit recover",
     "fault: kit assess",
     "fault: kit remove",

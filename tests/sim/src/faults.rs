@@ -225,6 +225,7 @@ fn kit(world: &mut World, words: &[&str], begins: bool) -> Option<()> {
                 "restore" => app.restore = answer,
                 "remove" => app.remove = answer,
                 "check" => app.check = answer,
+                "deep-check" => app.deep_check = answer,
                 "recover" => app.recover = answer,
                 "assess" => app.assess = answer,
                 _ => return None,

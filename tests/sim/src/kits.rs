@@ -70,6 +70,8 @@ pub struct App {
     pub remove: Answer,
     /// How quick-check answers.
     pub check: Answer,
+    /// How deep-check answers.
+    pub deep_check: Answer,
     /// How recover answers.
     pub recover: Answer,
     /// How assess answers.
@@ -88,6 +90,7 @@ impl Default for App {
             restore: Answer::Well,
             remove: Answer::Well,
             check: Answer::Well,
+            deep_check: Answer::Well,
             recover: Answer::Well,
             assess: Answer::Well,
             takes: Millis(10),
@@ -127,13 +130,18 @@ impl App {
             Operation::Restore => (&self.restore, self.takes, Some((true, false))),
             Operation::Remove => (&self.remove, self.takes, Some((false, false))),
             Operation::QuickCheck => (&self.check, Millis(2), None),
+            Operation::DeepCheck => (&self.deep_check, Millis(20), None),
             Operation::Assess => (&self.assess, Millis(2), None),
             Operation::Recover(_) => (&self.recover, self.takes, Some((true, false))),
         };
         let is = None;
         let half = match operation {
             Operation::Restore => Some((true, true)),
-            Operation::Remove | Operation::QuickCheck | Operation::Recover(_) | Operation::Assess => is,
+            Operation::Remove
+            | Operation::QuickCheck
+            | Operation::DeepCheck
+            | Operation::Recover(_)
+            | Operation::Assess => is,
         };
         let (becomes, outcome) = match answer {
             Answer::Well => (done, self.well(operation, Verdict::Recovered)),
@@ -159,7 +167,7 @@ impl App {
             Operation::Remove => Outcome::Done { summary: "stopped".into() },
             Operation::Recover(_) => Outcome::Recovery { verdict, summary: "did what it could".into() },
             Operation::Assess => Outcome::Findings(Vec::new()),
-            Operation::QuickCheck => Outcome::Report(match (self.running, self.broken) {
+            Operation::QuickCheck | Operation::DeepCheck => Outcome::Report(match (self.running, self.broken) {
                 (true, false) => report(Health::Healthy, "serves", false),
                 (true, true) => report(Health::Failed, "does not answer", false),
                 (false, _) => report(Health::Stopped, "does not run", false),

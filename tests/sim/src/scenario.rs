@@ -247,8 +247,8 @@ impl Scenario {
                 .collect();
             let _ = writeln!(
                 text,
-                "[hierarchy.{name}.resource.{letter}{number}]\nkit = \"null\"\ndepends-on = {children:?}\ncheck-interval = \"1s\"\nstandby-check-interval = \"5s\"\n\
-                 timeouts = {{ restore = \"2s\", remove = \"2s\", recover = \"2s\", quick-check = \"1s\" }}"
+                "[hierarchy.{name}.resource.{letter}{number}]\nkit = \"null\"\ndepends-on = {children:?}\ncheck-interval = \"1s\"\nstandby-check-interval = \"5s\"\ndeep-check-interval = \"7s\"\n\
+                 timeouts = {{ restore = \"2s\", remove = \"2s\", recover = \"2s\", quick-check = \"1s\", deep-check = \"2s\" }}"
             );
         }
     }

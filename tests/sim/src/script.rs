@@ -219,6 +219,7 @@ impl Story {
                 "restore" => app.restore = answer,
                 "remove" => app.remove = answer,
                 "check" => app.check = answer,
+                "deep-check" => app.deep_check = answer,
                 "recover" => app.recover = answer,
                 "assess" => app.assess = answer,
                 _ => panic!("`{key}`: no operation"),

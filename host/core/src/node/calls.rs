@@ -9,7 +9,7 @@ use super::Node;
 use super::io::{
     Call, CallId, Failure, FaultKind, Health, Operation, Outcome, Output, RecordNumber, RetryWhere, Verdict,
 };
-use super::local::{ActiveCall, Purpose};
+use super::local::{ActiveCall, Deep, Purpose};
 use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
 use crate::plan::{Presence, StepKind};
@@ -127,6 +127,17 @@ impl Node {
         );
     }
 
+    /// Calls deep-check.
+    pub(super) fn deep_check(&mut self, h: HierarchyIndex, r: ResourceIndex) {
+        let spec = self.local(h).hierarchy.resource(r);
+        let (budget, interval) = (spec.timeouts.deep_check, spec.deep_check_interval);
+        let id = alloc::format!("{}-{}-deep-check-{}", self.me, self.state.incarnation, self.next_call);
+        let due = self.now.monotonic;
+        self.resource_mut(h, r).deep_check_at = due + interval;
+        let parts = CallParts { operation: Operation::DeepCheck, id, attempt: 1, budget, cause: None, due };
+        self.call(h, r, Purpose::DeepCheck, parts);
+    }
+
     /// Asks the kit whether this node is ready.
     pub(super) fn assess(&mut self, h: HierarchyIndex, r: ResourceIndex) {
         let budget = self.local(h).hierarchy.resource(r).timeouts.readiness;
@@ -176,7 +187,12 @@ impl Node {
         match call.purpose {
             Purpose::Check => {
                 if !call.cancelled {
-                    self.checked(h, r, outcome);
+                    self.checked(h, r, "quick-check", outcome);
+                }
+            }
+            Purpose::DeepCheck => {
+                if !call.cancelled {
+                    self.deep_checked(h, r, outcome);
                 }
             }
             Purpose::StandbyCheck => {
@@ -262,12 +278,15 @@ impl Node {
         match verdict {
             Verdicts::Well(_) => {
                 self.end_operation(h, r, Ended::Well);
+                let deep_check_at = self.now.monotonic + self.local(h).hierarchy.resource(r).deep_check_interval;
                 let resource = self.resource_mut(h, r);
                 resource.ladder = crate::ladder::Ladder::default();
                 resource.report = None;
                 resource.violation = None;
                 resource.findings.clear();
                 resource.looked = true;
+                resource.deep = Deep::Well;
+                resource.deep_check_at = deep_check_at;
                 self.schedule_check(h, r, self.now.monotonic);
                 if step.is_some() {
                     self.step_ended(h, r, None);

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::io::{CheckReport, Failure, FaultKind, Finding, Health, Outcome, Weight};
-use super::local::{LocalResource, Purpose};
+use super::local::{Deep, LocalResource, Purpose};
 use super::timers::{HierarchyIndex, Timer};
 use crate::hierarchy::ResourceIndex;
-use crate::ladder::{Policy, Seen, Step};
+use crate::ladder::{Policy, Seen, Stage, Step};
 use crate::plan::{Goal, Presence};
 use crate::state::{Cause, Ended, Intent, OperationKind};
 use crate::status::{EventSeverity, What};
@@ -30,6 +30,9 @@ impl Node {
             for r in self.local(h).hierarchy.resources() {
                 let at = self.now.monotonic + Millis(scatter(self.seed, h, r) % spread.0.max(1));
                 self.schedule_check(h, r, at);
+                let interval = self.local(h).hierarchy.resource(r).deep_check_interval;
+                let at = self.now.monotonic + Millis(scatter(self.seed, h, r) % interval.0.max(1));
+                self.resource_mut(h, r).deep_check_at = at;
             }
         }
     }
@@ -67,12 +70,18 @@ impl Node {
             return;
         }
         match durable.presence {
+            Presence::In if self.is_deep_check_due(h, r) => self.deep_check(h, r),
             Presence::In => self.check(h, r, Purpose::Check, due),
             // A repair that was cut short leaves the resource in service; anything else is for a plan to sort out.
             Presence::Unknown => {}
             Presence::Out if !self.is_owner(h) => self.check(h, r, Purpose::StandbyCheck, due),
             Presence::Out => {}
         }
+    }
+
+    fn is_deep_check_due(&self, h: HierarchyIndex, r: ResourceIndex) -> bool {
+        let resource = self.resource(h, r);
+        resource.able.deep_check && (resource.deep == Deep::Doubt || resource.deep_check_at <= self.now.monotonic)
     }
 
     fn policy(&self, h: HierarchyIndex, r: ResourceIndex) -> Policy {
@@ -87,8 +96,32 @@ impl Node {
         recoveries.filter(|at| self.now.unix.distance(**at) < window).count() as u32
     }
 
+    /// A thorough check of a resource in service here has come to something. Where it cannot tell, quick-check is asked.
+    pub(super) fn deep_checked(&mut self, h: HierarchyIndex, r: ResourceIndex, outcome: Outcome) {
+        let (seen, _) = see(outcome.clone());
+        let resource = self.resource_mut(h, r);
+        let confirms = matches!(resource.ladder.stage(), Stage::SecondLook(_) | Stage::Verifying(_));
+        let (deep, tells) = match &seen {
+            Seen::Good => (Deep::Well, true),
+            Seen::Bad(_) => (Deep::Doubt, true),
+            Seen::TimedOut(_) => (Deep::Doubt, !confirms),
+            Seen::CannotTell(_) => (Deep::Blind, false),
+        };
+        let before = core::mem::replace(&mut resource.deep, deep);
+        if tells {
+            return self.checked(h, r, "deep-check", outcome);
+        }
+        if let Seen::CannotTell(why) | Seen::TimedOut(why) = seen
+            && before == Deep::Well
+        {
+            let what = What::BadCheck { text: why, then: "what quick-check says counts".to_string() };
+            self.event_of(EventSeverity::Warning, h, Some(r), what);
+        }
+        self.check(h, r, Purpose::Check, self.now.monotonic);
+    }
+
     /// A check of a resource in service here has come to something.
-    pub(super) fn checked(&mut self, h: HierarchyIndex, r: ResourceIndex, outcome: Outcome) {
+    pub(super) fn checked(&mut self, h: HierarchyIndex, r: ResourceIndex, by: &'static str, outcome: Outcome) {
         let (seen, report) = see(outcome);
         let policy = self.policy(h, r);
         let resource = self.resource_mut(h, r);
@@ -102,7 +135,7 @@ impl Node {
             Seen::Good => None,
             Seen::Bad(why) | Seen::TimedOut(why) | Seen::CannotTell(why) => Some(why.clone()),
         };
-        let step = resource.ladder.checked(seen, policy);
+        let step = resource.ladder.checked(seen, by, policy);
         self.mark(h, r);
         if good {
             self.is_well(h, r);
@@ -159,7 +192,11 @@ impl Node {
         match step {
             Step::Wait => {}
             Step::LookAgain => {
-                self.check(h, r, Purpose::Check, self.now.monotonic);
+                if self.resource(h, r).able.deep_check {
+                    self.deep_check(h, r);
+                } else {
+                    self.check(h, r, Purpose::Check, self.now.monotonic);
+                }
                 self.look_below(h, r);
             }
             Step::Recover { found_by, .. } => {
@@ -268,7 +305,7 @@ impl Node {
             self.touch(h);
         }
         let resource = self.resource(h, r);
-        if resource.assessable && resource.violation.is_none() {
+        if resource.able.readiness && resource.violation.is_none() {
             self.assess(h, r);
         }
     }

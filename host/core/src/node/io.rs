@@ -1,6 +1,6 @@
 //! What goes into a node and what comes out of it. All of it is plain data.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,8 +37,8 @@ pub enum Input {
     LeftoverGone(Tag),
     /// What is wrong with the kits, params and grants of resources on this node, by tag; replaces what was.
     Unusable(BTreeMap<Tag, String>),
-    /// The resources whose kits can say whether this node is ready for them; replaces what was.
-    Assessable(BTreeSet<Tag>),
+    /// What the kits of resources can do beside the four operations, by tag; replaces what was.
+    Abilities(BTreeMap<Tag, Abilities>),
     /// What keeps this node from bringing anything in service, whatever it is, in words; replaces what was.
     Hindered(Vec<String>),
     /// The version of each kit here; replaces what was.
@@ -118,6 +118,15 @@ pub struct FenceId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+/// What a kit can do beside the four operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Say whether this node is ready: [`Operation::Assess`].
+    pub readiness: bool,
+    /// Check thoroughly: [`Operation::DeepCheck`].
+    pub deep_check: bool,
+}
+
 /// What a kit is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -127,6 +136,8 @@ pub enum Operation {
     Remove,
     /// Look.
     QuickCheck,
+    /// Look thoroughly.
+    DeepCheck,
     /// Repair.
     Recover(Failure),
     /// Say whether this node is ready to bring it in service.
@@ -136,7 +147,7 @@ pub enum Operation {
 /// Why a kit is asked to repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// `quick-check` or `timeout`.
+    /// `quick-check`, `deep-check` or `timeout`.
     pub found_by: &'static str,
     /// What the last check said.
     pub report: Option<CheckReport>,

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::arbiter::Taking;
-use super::io::{CallId, CheckReport, Finding};
+use super::io::{Abilities, CallId, CheckReport, Finding};
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::ladder::Ladder;
 use crate::names::{NodeName, VolumeName};
@@ -83,12 +83,27 @@ pub(super) struct LocalResource {
     pub(super) violation: Option<String>,
     /// What is wrong with its kit, params or grants on this node.
     pub(super) unusable: Option<String>,
-    /// Its kit can say whether this node is ready for it.
-    pub(super) assessable: bool,
+    /// What its kit can do beside the four operations.
+    pub(super) able: Abilities,
+    /// When it is looked at thoroughly next, while it is in service here.
+    pub(super) deep_check_at: Monotonic,
+    /// What the last thorough look came to.
+    pub(super) deep: Deep,
     /// What the kit found about that, the last time it could tell since this node was not the owner.
     pub(super) findings: Vec<Finding>,
     /// What is shown of it.
     pub(super) view: ResourceView,
+}
+
+/// What a thorough look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deep {
+    /// It was well, or there was none yet.
+    Well,
+    /// It was bad or took too long: all looks are thorough until one finds it well.
+    Doubt,
+    /// It could not tell: what quick-check says counts.
+    Blind,
 }
 
 /// A call that is going on.
@@ -106,6 +121,8 @@ pub(super) struct ActiveCall {
 pub(super) enum Purpose {
     /// A check of what is in service here: the ladder is told.
     Check,
+    /// The same, thoroughly.
+    DeepCheck,
     /// A check of what should not be in service here (O21).
     StandbyCheck,
     /// Whether this node is ready to bring in service what it does not own.
@@ -129,7 +146,9 @@ impl LocalHierarchy {
             report: None,
             violation: None,
             unusable: None,
-            assessable: false,
+            able: Abilities::default(),
+            deep_check_at: Monotonic::default(),
+            deep: Deep::Well,
             findings: Vec::new(),
             view: ResourceView::new(ResourceStatus::IllState, "the daemon has just started"),
         };

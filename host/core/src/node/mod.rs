@@ -46,8 +46,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use io::{
-    Call, CallId, CheckReport, Failure, FaultKind, FenceId, Finding, Health, Input, Operation, Outcome, Output,
-    RecordNumber, Reply, Request, RequestId, RetryWhere, Verdict, Weight,
+    Abilities, Call, CallId, CheckReport, Failure, FaultKind, FenceId, Finding, Health, Input, Operation, Outcome,
+    Output, RecordNumber, Reply, Request, RequestId, RetryWhere, Verdict, Weight,
 };
 pub use timers::{HierarchyIndex, Timer};
 
@@ -386,7 +386,7 @@ impl Node {
             Input::LeftoverGone(tag) => self.leftover_gone(&tag),
             Input::Unusable(unusable) => self.unusable(unusable),
             Input::Knocked { node, path, answered } => self.knocked(&node, &path, answered),
-            Input::Assessable(tags) => self.assessable(&tags),
+            Input::Abilities(able) => self.abilities(&able),
             Input::Hindered(reasons) => self.hindered(reasons),
             Input::Kits(kits) => self.kits_changed(kits),
             Input::Arbiter(id, answer) => self.arbiter_answered(id, answer),
@@ -577,12 +577,12 @@ impl Node {
         }
     }
 
-    fn assessable(&mut self, tags: &BTreeSet<Tag>) {
+    fn abilities(&mut self, able: &BTreeMap<Tag, Abilities>) {
         for h in self.indices() {
             for r in self.local(h).hierarchy.resources() {
-                let assessable = tags.contains(self.tag(h, r));
-                self.resource_mut(h, r).assessable = assessable;
-                if !assessable {
+                let able = able.get(self.tag(h, r)).copied().unwrap_or_default();
+                self.resource_mut(h, r).able = able;
+                if !able.readiness {
                     self.found(h, r, Vec::new());
                 }
             }

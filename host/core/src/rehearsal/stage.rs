@@ -280,7 +280,7 @@ impl Stage {
                 self.running.remove(&here);
                 done("removed")
             }
-            Operation::QuickCheck => Outcome::Report(self.look(&here)),
+            Operation::QuickCheck | Operation::DeepCheck => Outcome::Report(self.look(&here)),
             Operation::Assess => Outcome::Findings(alloc::vec::Vec::new()),
             Operation::Recover(_) => {
                 Outcome::Recovery { verdict: Verdict::GiveUp, summary: "local recovery is taken not to help".into() }

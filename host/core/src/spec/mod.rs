@@ -223,6 +223,8 @@ pub struct ResourceSpec {
     pub check_interval: Millis,
     /// A quick-check this often on a standby (O21).
     pub standby_check_interval: Millis,
+    /// Time between two deep-checks where it is in service, of kits that have the ability.
+    pub deep_check_interval: Millis,
     /// The ladder's numbers.
     pub recovery: Recovery,
     /// How long each operation may take.
@@ -254,6 +256,8 @@ pub struct Timeouts {
     pub remove: Millis,
     /// Of quick-check.
     pub quick_check: Millis,
+    /// Of deep-check.
+    pub deep_check: Millis,
     /// Of recover.
     pub recover: Millis,
     /// Of asking whether a standby is ready.

@@ -356,6 +356,7 @@ fn resource(table: Table<'_, '_>, hierarchy: &HierarchyName, tag: &Tag, at: Offs
     let grants = grants(&table, &mut places, index);
     let check_interval = table.length("check-interval", Millis::from_secs(5), &CHECKS);
     let standby_check_interval = table.length("standby-check-interval", Millis::from_mins(1), &CHECKS);
+    let deep_check_interval = table.length("deep-check-interval", Millis::from_mins(10), &CHECKS);
     let recovery = recovery(&table);
     let timeouts = timeouts(&table);
     table.finish();
@@ -367,6 +368,7 @@ fn resource(table: Table<'_, '_>, hierarchy: &HierarchyName, tag: &Tag, at: Offs
         grants,
         check_interval,
         standby_check_interval,
+        deep_check_interval,
         recovery,
         timeouts,
         places,
@@ -427,6 +429,7 @@ fn timeouts(table: &Table<'_, '_>) -> Timeouts {
         restore: Millis::from_mins(5),
         remove: Millis::from_mins(5),
         quick_check: Millis::from_secs(30),
+        deep_check: Millis::from_mins(2),
         recover: Millis::from_mins(5),
         readiness: Millis::from_secs(30),
     };
@@ -435,6 +438,7 @@ fn timeouts(table: &Table<'_, '_>) -> Timeouts {
         restore: inner.length("restore", default.restore, &OPERATIONS),
         remove: inner.length("remove", default.remove, &OPERATIONS),
         quick_check: inner.length("quick-check", default.quick_check, &OPERATIONS),
+        deep_check: inner.length("deep-check", default.deep_check, &OPERATIONS),
         recover: inner.length("recover", default.recover, &OPERATIONS),
         readiness: inner.length("readiness", default.readiness, &OPERATIONS),
     };

@@ -194,7 +194,7 @@ impl CallState {
 
     /// After a power cut nobody asks what a check said.
     fn changes_nothing(&self) -> bool {
-        matches!(self.operation, "quick-check" | "assess")
+        matches!(self.operation, "quick-check" | "deep-check" | "assess")
     }
 
     /// May this file be run? Asked again each time: it may have been replaced since the config was checked.

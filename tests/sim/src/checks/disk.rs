@@ -75,7 +75,9 @@ impl Checks {
             Output::Arbiter(_, _, ArbiterRequest::Give { hierarchy, record }) => {
                 self.is_on_disk(node, durable, hierarchy, record, "gives to the arbiter");
             }
-            Output::CallKit(_, call) if !matches!(call.operation, Operation::QuickCheck | Operation::Assess) => {
+            Output::CallKit(_, call)
+                if !matches!(call.operation, Operation::QuickCheck | Operation::DeepCheck | Operation::Assess) =>
+            {
                 let Some(hierarchy) = hierarchies.values().nth(call.hierarchy.at()) else { return };
                 let tag = hierarchy.tag(call.resource);
                 let known = durable.hierarchies.get(&hierarchy.name);

@@ -130,7 +130,7 @@ impl Checks {
                 self.nowhere_else(now, node, &hierarchy.name, tag, machines, apart);
                 self.proven(node, &hierarchy.name, tag, machines);
             }
-            Operation::Remove | Operation::QuickCheck | Operation::Assess => {}
+            Operation::Remove | Operation::QuickCheck | Operation::DeepCheck | Operation::Assess => {}
         }
     }
 

@@ -32,7 +32,7 @@ impl Checks {
                     }
                 }
             }
-            Operation::Recover(_) | Operation::QuickCheck | Operation::Assess => {}
+            Operation::Recover(_) | Operation::QuickCheck | Operation::DeepCheck | Operation::Assess => {}
         }
     }
 }

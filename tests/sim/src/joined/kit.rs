@@ -38,7 +38,7 @@ impl Joined {
         let Some(status) = self.status(m) else { return self.without_process(&asking.call) };
         let (role, link) = (status.role, status.link);
         match (&asking.call.operation, self.daemons[m].right.clone()) {
-            (Operation::QuickCheck, _) => {
+            (Operation::QuickCheck | Operation::DeepCheck, _) => {
                 let (health, what) = match role {
                     Role::Source => (Health::Healthy, "it serves"),
                     Role::Target => (Health::Stopped, "this copy is the target"),
@@ -139,7 +139,7 @@ impl Joined {
 
     fn without_process(&mut self, call: &KitCall) {
         let outcome = match call.operation {
-            Operation::QuickCheck => report(Health::Stopped, "its process does not run"),
+            Operation::QuickCheck | Operation::DeepCheck => report(Health::Stopped, "its process does not run"),
             Operation::Assess => Outcome::Findings(vec![blocking("its process does not run")]),
             Operation::Remove => done(&call.operation, "its process does not run"),
             Operation::Restore | Operation::Recover(_) => error("its process does not run".into(), RetryWhere::Here),
@@ -152,7 +152,9 @@ fn done(operation: &Operation, summary: &str) -> Outcome {
     let summary = summary.to_owned();
     match operation {
         Operation::Recover(_) => Outcome::Recovery { verdict: Verdict::Recovered, summary },
-        Operation::Restore | Operation::Remove | Operation::QuickCheck | Operation::Assess => Outcome::Done { summary },
+        Operation::Restore | Operation::Remove | Operation::QuickCheck | Operation::DeepCheck | Operation::Assess => {
+            Outcome::Done { summary }
+        }
     }
 }
 

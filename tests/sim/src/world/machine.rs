@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::arbiter::ArbiterId;
 use mainstay_core::names::{HierarchyName, KitName, NodeName, Tag};
-use mainstay_core::node::{CallId, Config, Input, Node, Output, RecordNumber};
+use mainstay_core::node::{Abilities, CallId, Config, Input, Node, Output, RecordNumber};
 use mainstay_core::state::{Record, State};
 use mainstay_core::time::{Millis, Monotonic, Now, UnixMs};
 
@@ -298,7 +298,8 @@ impl World {
             seed,
         };
         let life = machine.life;
-        let assessable = machine.apps.keys().map(|tag| Tag::new(tag.as_str())).collect();
+        let able = |tag: &str| Abilities { readiness: true, deep_check: tag.ends_with(['1', '3', '5']) };
+        let abilities = machine.apps.keys().map(|tag| (Tag::new(tag.as_str()), able(tag.as_str()))).collect();
         let leftovers: Vec<(Tag, Monotonic)> =
             machine.leftovers.iter().map(|(tag, until)| (tag.clone(), *until)).collect();
         let guardian = machine.guardian;
@@ -311,7 +312,7 @@ impl World {
         }
         self.carry_out(name);
         self.input(name, Input::Guardian { there: guardian });
-        self.input(name, Input::Assessable(assessable));
+        self.input(name, Input::Abilities(abilities));
         self.reconnect(name);
     }
 
