@@ -170,7 +170,7 @@ impl Joined {
     fn hear_untold_word(&mut self, m: usize) {
         let hierarchy = HierarchyName::from(HIERARCHY);
         let (name, other) = (self.names[m].clone(), self.names[1 - m].clone());
-        let serves = self.volume.is_source(m);
+        let serves = self.volume.is_source(m) || self.cluster.checks.may_be_on(&hierarchy, &name);
         let machine = self.cluster.machine(&name);
         let heard = machine.node.as_ref().is_some_and(|node| untold(node.state(), &hierarchy))
             && self.cluster.checks.has_a_word(&hierarchy, &name, self.cluster.machines[&name].life());
