@@ -69,6 +69,8 @@ plantable! {
     GuardianNotTold "guardian-not-told";
     /// O12: what an arbiter says that was restored from a backup is believed, although its counter has gone back.
     GoneBackBelieved "gone-back-believed";
+    /// O3, O12: an operator's word that the arbiter was not told is proof to every daemon after the one that heard it.
+    OldWordIsProof "old-word-is-proof";
     /// O6: a process that was late takes for silence that it has not listened.
     OwnGapIgnored "own-gap-ignored";
     /// O10: a confirmation counts whatever has become of the claim that it answers.

@@ -106,10 +106,33 @@ pub struct Now {
     pub unix: UnixMs,
 }
 
+impl Now {
+    /// When something was, by the wall clock as it is set now: what it showed then may have been another time.
+    #[must_use]
+    pub fn wall(&self, at: Monotonic) -> UnixMs {
+        UnixMs(self.unix.0.saturating_sub(self.monotonic.since(at).0))
+    }
+
+    /// By how much the wall clock was set forward since `earlier`; negative: back.
+    #[must_use]
+    pub fn stepped(&self, earlier: &Self) -> i64 {
+        let off = |now: &Self| now.unix.0.cast_signed().wrapping_sub(now.monotonic.0.cast_signed());
+        off(self).wrapping_sub(off(earlier))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::string::ToString;
+
+    #[test]
+    fn what_was_is_told_by_the_wall_clock_as_it_is_set_now() {
+        let before = Now { monotonic: Monotonic(5_000), unix: UnixMs(1_000_000) };
+        let back = Now { monotonic: Monotonic(6_000), unix: UnixMs(401_000) };
+        assert_eq!((before.wall(Monotonic(4_000)), back.wall(Monotonic(4_000))), (UnixMs(999_000), UnixMs(399_000)));
+        assert_eq!((back.stepped(&before), before.stepped(&back)), (-600_000, 600_000));
+    }
 
     #[test]
     fn lengths_read_and_show() {

@@ -115,7 +115,8 @@ pub enum Basis {
     },
 }
 
-/// When the comm paths to an owner that was taken over from fell silent.
+/// When the comm paths to an owner that was taken over from fell silent, by the wall clock as it is set now: it is told anew
+/// when that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence {
     /// The first of them.
@@ -127,7 +128,7 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Whether a mirror link that was last heard then fell silent at once with all comm paths (V4).
+    /// Whether a mirror link that was last heard then, by the wall clock as it is set now, fell silent at once with all comm paths (V4).
     #[must_use]
     pub fn together(&self, mirror: UnixMs) -> bool {
         self.first.min(mirror).distance(self.last.max(mirror)) <= self.within

@@ -38,7 +38,8 @@ pub const fn within(bug: Bug) -> Within {
         | Bug::RightStays
         | Bug::MarkNotCompared
         | Bug::MarkNotAsked
-        | Bug::BasisAlwaysWord => return Within::Volumes(2_000),
+        | Bug::BasisAlwaysWord
+        | Bug::OldWordIsProof => return Within::Volumes(2_000),
     };
     Within::Clusters(clusters)
 }

@@ -361,6 +361,85 @@ fn the_operator_is_told_what_could_not_be_removed() {
     assert!(alarms.contains("h: top could not be taken out of service"), "{alarms}\n{}", told(&world));
 }
 
+// An operator's word that the arbiter was not told.
+
+/// `b` has it by a true word, and is cut off from the arbiter.
+fn by_an_untold_word() -> World {
+    let arbiter = "[arbiter]\netcd = [\"http://127.0.0.1:2379\"]\nlease = \"10s\"\nrenew-interval = \"2s\"\nrequest-timeout = \"1s\"\ntries = 3\n[self-fence]\nby = \"reboot\"\ntakes = \"1s\"\n";
+    let text = config(&["a", "b"], "")
+        .replace("[hierarchy.h]\n", &format!("{arbiter}[hierarchy.h]\nfailover = \"arbiter\"\n"));
+    let mut world = World::new(&text, 1);
+    ["a", "b"].iter().for_each(|name| world.start(&node(name)));
+    world.run(Millis::from_secs(5));
+    world.power_off(&node("a"));
+    world.arbiter_ways.entry(node("b")).or_default().cuts = 1;
+    world.run(Millis::from_secs(20));
+    ask(&mut world, "b", in_service(true)).expect("the operator says so");
+    world.run(Millis::from_secs(5));
+    assert_eq!(running(&world), ["b"]);
+    world
+}
+
+fn reaches_the_arbiter(world: &mut World) {
+    world.arbiter_ways.entry(node("b")).or_default().cuts = 0;
+}
+
+/// O3, O12: it was said to a daemon before. The arbiter has given its permit to another since, rightly.
+#[test]
+fn an_old_word_is_no_proof_where_another_has_the_permit() {
+    let mut world = by_an_untold_word();
+    world.power_off(&node("b"));
+    reaches_the_arbiter(&mut world);
+    world.start(&node("a"));
+    world.run(Millis::from_secs(30));
+    assert_eq!(running(&world), ["a"]);
+    both_ways(&mut world, "a", "b", true);
+    world.start(&node("b"));
+    world.run(Millis::from_secs(30));
+    assert_eq!(running(&world), ["a"]);
+    assert!(alarms(&world, "b").contains("a has the arbiter's permit since"), "{}", alarms(&world, "b"));
+    nothing_is_broken(&world);
+    // They hear each other: the newer claim counts (O1), and goes through the arbiter.
+    both_ways(&mut world, "a", "b", false);
+    world.run(Millis::from_secs(30));
+    assert_eq!(running(&world), ["b"]);
+    assert_eq!(world.etcd.permit(world.now(), &h()), Some(node("b")));
+    nothing_is_broken(&world);
+}
+
+/// O3, O12: where nobody has, the arbiter is told first, and then it is proof.
+#[test]
+fn an_old_word_is_told_to_the_arbiter_before_it_counts() {
+    let mut world = by_an_untold_word();
+    world.power_off(&node("b"));
+    world.run(Millis::from_secs(1));
+    world.start(&node("b"));
+    world.run(Millis::from_secs(60));
+    assert_eq!(running(&world), [""; 0], "nobody knows who has had it since");
+    reaches_the_arbiter(&mut world);
+    world.run(Millis::from_secs(10));
+    assert_eq!(running(&world), ["b"]);
+    assert_eq!(world.etcd.permit(world.now(), &h()), Some(node("b")));
+    nothing_is_broken(&world);
+}
+
+/// O3, O22: what runs is left alone; what does not is not brought in service, but by another word.
+#[test]
+fn what_an_old_word_has_brought_in_service_is_left_alone() {
+    let mut world = by_an_untold_word();
+    world.kill(&node("b"));
+    world.start(&node("b"));
+    world.run(Millis::from_secs(60));
+    assert_eq!(running(&world), ["b"]);
+    world.machine(&node("b")).apps.get_mut(&app()).expect("it is there").crash();
+    world.run(Millis::from_secs(60));
+    assert_eq!(running(&world), [""; 0]);
+    ask(&mut world, "b", in_service(true)).expect("the operator says so again");
+    world.run(Millis::from_secs(5));
+    assert_eq!(running(&world), ["b"]);
+    nothing_is_broken(&world);
+}
+
 // One node alone, and what it is told.
 
 const START: Now = Now { monotonic: Monotonic(0), unix: UnixMs(1_700_000_000_000) };

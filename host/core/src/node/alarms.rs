@@ -307,7 +307,7 @@ impl Node {
             );
             found.push((Kind::KitsDiffer, text));
         }
-        if self.has_gone_back(h) && !self.durable(h).forced {
+        if self.has_gone_back(h) && !self.by_word(h) {
             let name = self.name(h);
             let text = alloc::format!(
                 "the arbiter knows an older claim on {name} than this node, or none ({}): it was wiped, or restored from a backup. No node is given a permit (O12). If you know where {name} is in service, there; else where it is to be: mainstay in-service {name} --force",

@@ -376,6 +376,13 @@ impl Node {
         durable.arbitrated || durable.forced
     }
 
+    /// Whether this node acts on the operator's word alone: it was said to this daemon, and the arbiter was not told yet. Until
+    /// it is, all others are to stay off. A later daemon does not know whether they have: it tells the arbiter first, and waits
+    /// for its permit as anybody does.
+    pub(super) fn by_word(&self, h: HierarchyIndex) -> bool {
+        self.durable(h).forced && (self.local(h).spoken || planted::is(Bug::OldWordIsProof))
+    }
+
     /// Whether this daemon has proof of what it knows, in arbiter mode; none: it is proven as without one.
     pub(super) fn proven_by_arbiter(&self, h: HierarchyIndex) -> Option<bool> {
         if !self.by_arbiter(h) || !self.arbiter_decides(h) {
@@ -385,7 +392,7 @@ impl Node {
         if !self.is_owner(h) {
             return Some(self.arbiter_agrees(h));
         }
-        let right = self.durable(h).forced || self.gives_up_at(h).is_some_and(|at| self.now.monotonic < at);
+        let right = self.by_word(h) || self.gives_up_at(h).is_some_and(|at| self.now.monotonic < at);
         Some(right && arbiter.guardian_gone.is_none())
     }
 
@@ -407,6 +414,11 @@ impl Node {
             return "the arbiter knows less than this node: it was wiped or restored (O12)".into();
         }
         match self.permit(h) {
+            Some(permit) if self.durable(h).forced => alloc::format!(
+                "it was brought in service here on an operator's word that the arbiter was not told, and {} has the arbiter's permit since, for epoch {} (O12)",
+                permit.node,
+                permit.epoch
+            ),
             Some(permit) => alloc::format!("the arbiter's permit is {}'s, for epoch {}", permit.node, permit.epoch),
             None => "the arbiter has given no permit yet".into(),
         }
@@ -448,7 +460,10 @@ impl Node {
             let gone = arbiter.guardian_gone.map(|since| self.now.monotonic.since(since));
             gone.is_some_and(|gone| gone >= arbiter.spec.gives_up_after())
         });
-        (over || unguarded) && !self.durable(h).forced && self.is_occupied(h)
+        // What is found here on a word is left alone (O3), unless another node may act by now.
+        let elsewhere = self.permit(h).is_some_and(|permit| permit.node != self.me);
+        let by_word = self.by_word(h) || (self.durable(h).forced && !elsewhere);
+        (over || unguarded) && !by_word && self.is_occupied(h)
     }
 
     /// Removes in time, and hands it to a node that may have a permit, if there is one.
@@ -582,19 +597,19 @@ impl Node {
     /// The permit for the claim that this node has: it was lost, or never asked for.
     fn retake(&mut self, h: HierarchyIndex) {
         let Some(claim) = self.durable(h).claim.clone() else { return };
-        let may = if self.durable(h).forced {
+        let by_word = self.by_word(h);
+        let may = if by_word {
             true
         } else if self.arbiter_decides(h) {
-            // Who can be heard may have it by a word that the arbiter was never told.
-            self.arbiter_agrees(h) && !self.some_candidate_is_undecided(h, &BTreeSet::new())
+            // Who can be heard may have it by a word that the arbiter was never told; or it is this node that has to tell it.
+            (self.arbiter_agrees(h) || self.durable(h).forced) && !self.some_candidate_is_undecided(h, &BTreeSet::new())
         } else {
             // The arbiter is new, and the others have said that nobody knows better (O3).
             self.local(h).proven && self.seen(h).is_none_or(|entry| entry.record.is_none())
         };
         if may && (self.is_occupied(h) || self.unusable_here(h).is_empty()) {
             self.begin_take(h, claim, Cause::Start, BTreeSet::new());
-            let forced = self.durable(h).forced;
-            if let Some(taking) = self.local_mut(h).taking.as_mut().filter(|_| forced) {
+            if let Some(taking) = self.local_mut(h).taking.as_mut().filter(|_| by_word) {
                 // What the arbiter has is older, whatever it is and whoever has a permit for it.
                 taking.force = true;
                 self.send_take(h);

@@ -31,6 +31,9 @@ pub(super) struct LocalHierarchy {
     pub(super) running: Option<Running>,
     /// Why a failure could not lead to a failover, the last time it was looked into.
     pub(super) stranded: Option<String>,
+    /// This daemon has made a claim that the arbiter was not told of. The word for it was said to this one: none after it
+    /// knows what has been since (O3).
+    pub(super) spoken: bool,
     /// When the newest claim was made or heard of.
     pub(super) claim_known_at: Monotonic,
     /// A claim that is being made at the arbiter (O12).
@@ -160,6 +163,7 @@ impl LocalHierarchy {
             attempted: false,
             running: None,
             stranded: None,
+            spoken: false,
             claim_known_at: Monotonic::default(),
             taking: None,
             free_since: None,

@@ -366,6 +366,7 @@ impl Node {
     /// Takes an input. Time never goes back.
     pub fn handle(&mut self, input: Input, now: Now) {
         debug_assert!(now.monotonic >= self.now.monotonic, "time goes forward");
+        self.notice_step(now);
         self.now = now;
         self.notice_own_gap();
         self.take(input);

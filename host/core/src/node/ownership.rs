@@ -210,6 +210,7 @@ impl Node {
         local.promised_by.clear();
         local.claim_known_at = now;
         local.proven = true;
+        local.spoken |= forced;
         local.attempted = false;
         // What was found running here is where it belongs now.
         local.resources.iter_mut().for_each(|resource| resource.violation = None);

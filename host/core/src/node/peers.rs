@@ -270,9 +270,8 @@ impl Peer {
     pub(super) fn silence(&self, paths: &Paths, now: Now) -> Option<Silence> {
         let within = paths.iter().map(|(_, path)| path.dead_time()).max()?;
         let heard: Option<Vec<Monotonic>> = self.links.iter().map(|link| link.heard_at).collect();
-        let wall = |at: Monotonic| UnixMs(now.unix.0.saturating_sub(now.monotonic.since(at).0));
         let heard = heard?;
-        Some(Silence { first: wall(*heard.iter().min()?), last: wall(*heard.iter().max()?), within })
+        Some(Silence { first: now.wall(*heard.iter().min()?), last: now.wall(*heard.iter().max()?), within })
     }
 
     /// Whether this daemon has ever heard it.

@@ -18,8 +18,11 @@ use crate::message::PeerMessage;
 use crate::names::{NodeName, VolumeName};
 use crate::planted::{self, Bug};
 use crate::state::{Cause, StandingKind};
+use crate::time::{Millis, Now};
 use crate::volume::{Basis, FromVolume, Marked, Question, ToVolume};
 
+/// A wall clock that goes on otherwise than the monotonic one by so much from one input to the next was set.
+const STEP: Millis = Millis(500);
 /// How often a mark is asked of the arbiter again because the record has changed under the same claim.
 const MARK_TRIES: u32 = 3;
 
@@ -66,6 +69,20 @@ impl Node {
         let ends = self.by_arbiter(h) && !durable.forced;
         let until = if ends { Some(self.right(h)?.0).filter(|_| !planted::is(Bug::PermitEndNotTold)) } else { None };
         Some(ToVolume::Right { claim: claim.id.clone(), until, basis: self.basis(h, volume) })
+    }
+
+    /// The wall clock was set: when comm paths fell silent is told by it, and compared with what a volume tells by it.
+    pub(super) fn notice_step(&mut self, now: Now) {
+        let step = now.stepped(&self.now);
+        if step.unsigned_abs() < STEP.0 {
+            return;
+        }
+        for h in self.with_volumes.clone() {
+            if let Some(silence) = &mut self.local_mut(h).silence {
+                silence.first.0 = silence.first.0.saturating_add_signed(step);
+                silence.last.0 = silence.last.0.saturating_add_signed(step);
+            }
+        }
     }
 
     fn basis(&self, h: HierarchyIndex, volume: &VolumeName) -> Basis {

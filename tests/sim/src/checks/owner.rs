@@ -110,6 +110,12 @@ impl Checks {
         self.owner.permit_came_back.insert(hierarchy, now);
     }
 
+    /// Whether something of it may be there.
+    #[must_use]
+    pub fn may_be_on(&self, hierarchy: &HierarchyName, node: &NodeName) -> bool {
+        self.owner.is_occupied(hierarchy, node)
+    }
+
     /// A remove has succeeded.
     pub fn removed(&mut self, node: &NodeName, hierarchy: &HierarchyName, tag: &Tag) {
         let key = (hierarchy.clone(), node.clone());

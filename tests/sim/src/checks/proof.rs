@@ -29,6 +29,12 @@ impl Proof {
 }
 
 impl Checks {
+    /// Whether this daemon of a node had an operator's word on a hierarchy.
+    #[must_use]
+    pub fn has_a_word(&self, hierarchy: &HierarchyName, node: &NodeName, life: u64) -> bool {
+        self.proof.word.get(&(node.clone(), hierarchy.clone())) == Some(&life)
+    }
+
     /// A message comes to a node whose daemon is this one.
     pub fn answered(
         &mut self,

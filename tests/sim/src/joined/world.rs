@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
-use mainstay_core::state::StandingKind;
+use mainstay_core::state::{StandingKind, State};
 use mainstay_core::time::{Millis, Monotonic};
 use mainstay_core::volume::ToVolume;
 use mainstay_volume_core::io::{Basis, OperatorId};
@@ -165,12 +165,17 @@ impl Joined {
     }
 
     /// A word that the arbiter was not told binds nobody who comes back and reaches only the arbiter: the others were to stay
-    /// off until it is told (O12), and here they do not.
+    /// off until it is told (O12), and here they do not. Nothing can be done about that: who acts on the word cannot be reached
+    /// by either. It is over with the daemon that heard it and what it has put in service: who starts after that asks first.
     fn hear_untold_word(&mut self, m: usize) {
         let hierarchy = HierarchyName::from(HIERARCHY);
-        let node = self.cluster.machines[&self.names[m]].node.as_ref();
-        let untold = node.and_then(|node| node.state().hierarchies.get(&hierarchy)).is_some_and(|known| known.forced);
-        if untold && self.cluster.checks.lied.insert(hierarchy) {
+        let (name, other) = (self.names[m].clone(), self.names[1 - m].clone());
+        let serves = self.volume.is_source(m) || self.cluster.checks.may_be_on(&hierarchy, &name);
+        let machine = self.cluster.machine(&name);
+        let heard = machine.node.as_ref().is_some_and(|node| untold(node.state(), &hierarchy))
+            && self.cluster.checks.has_a_word(&hierarchy, &name, self.cluster.machines[&name].life());
+        let acts = heard || (serves && untold(self.cluster.machine(&name).durable_state(), &hierarchy));
+        if acts && !self.cluster.machines[&other].off && self.cluster.checks.lied.insert(hierarchy) {
             self.volume.count("word: untold to the arbiter");
         }
     }
@@ -306,6 +311,11 @@ impl Joined {
     pub fn simulated(&self) -> Millis {
         Millis(self.now())
     }
+}
+
+/// Whether a node has it by a word that the arbiter was not told.
+fn untold(state: &State, hierarchy: &HierarchyName) -> bool {
+    state.hierarchies.get(hierarchy).is_some_and(|known| known.forced)
 }
 
 /// The cluster's config, with the volume.

@@ -190,6 +190,8 @@ pub struct Volume {
     alone: Alone,
 
     session: Session,
+    /// When the peer was last heard, by this process: when contact was lost it was not heard by an earlier one.
+    met: Option<Monotonic>,
     requests: Requests,
     apply: Apply,
     order: Order,
@@ -243,6 +245,7 @@ impl Volume {
             gate: Gate::Closed,
             alone: Alone::default(),
             session: Session::new(now.monotonic),
+            met: None,
             requests: Requests::default(),
             apply: Apply::default(),
             order: Order::default(),

@@ -160,7 +160,7 @@ impl Volume {
             // Made of the data that is there, and no claim was ever heard of: the other copy is empty, and takes force.
             return CopyState::UpToDate;
         }
-        relation::worth(self.label.state, contact, self.label.contact)
+        relation::worth(self.label.state, contact, self.last_contact())
     }
 
     /// What a promotion by force gives up.
@@ -169,11 +169,11 @@ impl Volume {
             DurableState::Inconsistent => alloc::format!(
                 "this copy is in the middle of a resync, was created empty, or its disk failed: up to {} regions of it may be of different times; a file system on it may be damaged. Last contact {} (ms since 1970)",
                 self.intent.dirty().regions(),
-                self.label.contact.0
+                self.last_contact().0
             ),
             DurableState::Outdated | DurableState::Good => alloc::format!(
                 "everything that the other copy has acknowledged since {} (ms since 1970)",
-                self.label.contact.0
+                self.last_contact().0
             ),
         }
     }
@@ -200,6 +200,10 @@ impl Volume {
     }
 
     pub(super) fn promote(&mut self, id: OperatorId, basis: Basis) {
+        // An earlier process wrote down when it last heard the peer by a wall clock that may have been set since: that
+        // deceives nobody whom it is shown, but it is nothing to compare with.
+        let together = basis == Basis::Automatic { together: true } && self.met.is_some();
+        let basis = if let Basis::Automatic { .. } = basis { Basis::Automatic { together } } else { basis };
         let newest = self.is_newest_by_claim() && basis != Basis::Arbiter { marked: true };
         let worth = if newest { CopyState::UpToDate } else { self.worth() };
         let refusal = match (self.right.as_ref(), self.failed, relation::may_promote(worth, basis)) {
@@ -357,7 +361,7 @@ impl Volume {
     pub(super) fn demoted(&mut self) {
         let Some(Demoting { id, .. }) = self.demoting.take() else { return };
         self.label.served = self.gate != Gate::Mirror;
-        self.label.contact = self.now.unix;
+        self.note_contact();
         self.end_service(RequestError::NoRight);
         self.report(Event::Demoted);
         self.write_label(Then::Answer(id));

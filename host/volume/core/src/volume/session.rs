@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use mainstay_core::time::Monotonic;
+use mainstay_core::time::{Monotonic, UnixMs};
 
 use super::durable::{After, Then};
 use super::{Gate, Op, Volume};
@@ -150,10 +150,21 @@ impl Volume {
         self.session = Session::new(self.now.monotonic);
         self.stop_mirroring();
         if was_met {
-            self.label.contact = self.now.unix;
+            self.note_contact();
             self.write_label(Then::Nothing);
         }
         self.stir();
+    }
+
+    /// The peer is heard, or was until now.
+    pub(super) fn note_contact(&mut self) {
+        self.label.contact = self.now.unix;
+        self.met = Some(self.now.monotonic);
+    }
+
+    /// When it was last heard, by the wall clock as it is set now, if this process has heard it; else as it was set then.
+    pub(super) fn last_contact(&self) -> UnixMs {
+        self.met.map_or(self.label.contact, |met| self.now.wall(met))
     }
 
     /// Nothing goes to the peer any more, whether there is a link or not.
@@ -495,7 +506,7 @@ impl Volume {
         self.label.exclusive = false;
         self.label.gives_up_for = None;
         self.label.served = false;
-        self.label.contact = self.now.unix;
+        self.note_contact();
         if is_new {
             self.restamp(After::Whole(link));
         } else {

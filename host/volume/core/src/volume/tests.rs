@@ -376,6 +376,33 @@ fn v4_what_a_promotion_rests_on() {
     }
 }
 
+/// The wall clock is set between the loss of the mirror link and the silence of the comm paths.
+#[test]
+fn v4_a_clock_that_is_set_makes_nothing_fall_silent_at_once() {
+    let mut rig = Rig::new(config(), true);
+    rig.link(1);
+    rig.hello(&Identity { epoch: Epoch { counter: 2, side: Side::B }, ..peer(2, rig.volume.status().generation) });
+    rig.input(Input::LinkDown(LinkId(1)));
+    let now = Now { monotonic: Monotonic(60_000), unix: UnixMs(1_000) };
+    rig.volume.handle(Input::Tick, now);
+    let CopyState::LastKnownGood { since } = rig.volume.status().copy else { panic!("{:?}", rig.volume.status()) };
+    assert_eq!(since, now.wall(Monotonic(0)), "a minute ago, whatever the clock showed then");
+}
+
+/// When an earlier process last heard the peer is known by the wall clock alone.
+#[test]
+fn v4_what_an_earlier_process_has_heard_is_not_compared_with() {
+    let mut rig = Rig::new(config(), true);
+    rig.volume.label.epoch = Epoch { counter: 2, side: Side::B };
+    rig.input(Input::Right { epoch: epoch(3), until: None });
+    let together = OperatorRequest::Promote(Basis::Automatic { together: true });
+    assert!(matches!(rig.operator(together), Err(Refusal::Copy { .. })));
+    rig.link(1);
+    rig.hello(&Identity { epoch: Epoch { counter: 2, side: Side::B }, ..peer(2, rig.volume.status().generation) });
+    rig.input(Input::LinkDown(LinkId(1)));
+    assert_eq!(rig.operator(together), Ok(()));
+}
+
 #[test]
 fn v4_force_begins_a_generation_and_says_what_may_be_lost() {
     let mut rig = Rig::new(config(), false);

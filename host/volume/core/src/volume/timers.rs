@@ -54,9 +54,9 @@ impl Volume {
             if self.session.greeted && now.since(self.session.spoke) >= self.tick() {
                 self.send(Message::Ping, None);
             }
-            let met = self.session.peer.is_some() && self.now.unix - self.label.contact >= CONTACT;
+            let met = self.session.peer.is_some() && self.met.is_none_or(|met| now.since(met) >= CONTACT);
             if met && matches!(self.session.stage, Stage::Following { .. }) {
-                self.label.contact = self.now.unix;
+                self.note_contact();
                 self.write_label(super::Then::Nothing);
             }
         }
