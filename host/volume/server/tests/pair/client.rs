@@ -111,9 +111,14 @@ impl Client {
 
     /// Reads `length` bytes from the beginning on.
     pub(crate) fn read(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        self.read_at(0, length)
+    }
+
+    /// Reads `length` bytes from there on.
+    pub(crate) fn read_at(&mut self, from: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut data = vec![0; length];
         for (at, piece) in data.chunks_mut(READ_BYTES).enumerate() {
-            self.ask(Command::Read, false, 0, ((at * READ_BYTES) as u64, piece.len() as u32), &[])?;
+            self.ask(Command::Read, false, 0, (from + (at * READ_BYTES) as u64, piece.len() as u32), &[])?;
             match self.answer()? {
                 (0, _) => self.stream.read_exact(piece)?,
                 (error, _) => return Err(io::Error::other(format!("a read gives error {error}"))),

@@ -1,10 +1,12 @@
 //! Round after round: a source under load, its target or both are killed at a random moment, by half of the times with
 //! the loss of everything that was not flushed. Then the promise of a volume is held against what is left: whatever was
-//! acknowledged as durable is on every copy that can be put in service without force.
+//! acknowledged as durable is on every copy that can be put in service without force. Clients of our own know it to the
+//! sector; beside them, in its own part of the volume, fio knows and verifies it (see `fio.rs`).
 //!
 //! Decisions come from a seed. Moments do not: the same seed gives the same rounds, not the same interleavings.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,19 +16,25 @@ use mainstay_volume_core::label::{DurableState, Label};
 use mainstay_volume_core::log;
 use serde_json::json;
 
+use crate::fio::{self, Claim, Ending, Session};
 use crate::pair::client::{Client, read_all};
 use crate::pair::daemon::Arbiter;
 use crate::pair::model::{End, Random, Shared, Writers};
 use crate::pair::under::{self, Under};
 use crate::pair::{A, B, Half, LABEL, Pair};
 
-/// Data of a copy, in bytes: 256 regions.
-const SIZE: u64 = 16 << 20;
+/// What our own clients write to, in bytes: 256 regions.
+const OURS: u64 = 16 << 20;
+/// Data of a copy: theirs, and what fio writes to.
+const SIZE: u64 = OURS + fio::BYTES;
 const REGION: u64 = 64 << 10;
 const STALL: Duration = Duration::from_secs(10);
 /// Rounds that are part of every test run, and pairs that have their rounds side by side.
 const ROUNDS: u64 = 12;
 const PAIRS: u64 = 3;
+/// And where there are many rounds: they wait more than they work.
+const PAIRS_OF_MANY: u64 = 6;
+const MANY: u64 = 100;
 
 /// What all rounds came to.
 #[derive(Debug, Default)]
@@ -39,6 +47,11 @@ struct Counts {
     regions: AtomicU64,
     union_regions: AtomicU64,
     durable: AtomicU64,
+    /// Sessions of fio that lost their server while they wrote.
+    fio_kills: AtomicU64,
+    /// How often fio verified what it may claim, and how many blocks these were.
+    fio_checks: AtomicU64,
+    fio_blocks: AtomicU64,
 }
 
 fn add(to: &AtomicU64, count: u64) {
@@ -47,9 +60,7 @@ fn add(to: &AtomicU64, count: u64) {
 
 #[test]
 fn nothing_acknowledged_is_missing_whoever_is_killed() {
-    if !under::is_possible() {
-        return;
-    }
+    let Some(fio) = fio::program().filter(|_| under::is_possible()) else { return };
     let number =
         |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse().unwrap());
     let rounds = number("MAINSTAY_SOAK_ROUNDS").unwrap_or(ROUNDS);
@@ -57,21 +68,22 @@ fn nothing_acknowledged_is_missing_whoever_is_killed() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         now.as_nanos() as u64 % 1_000_000_000
     });
-    println!("seed {seed}, {rounds} rounds");
+    let pairs = if rounds < MANY { PAIRS } else { PAIRS_OF_MANY };
+    println!("seed {seed}, {rounds} rounds, {pairs} pairs");
     let (counts, began) = (Counts::default(), Instant::now());
     thread::scope(|scope| {
-        let counts = &counts;
-        let pairs: Vec<_> = (0..PAIRS)
+        let (counts, fio) = (&counts, &fio);
+        let threads: Vec<_> = (0..pairs)
             .map(|pair| {
-                let many = rounds / PAIRS + u64::from(pair < rounds % PAIRS);
+                let many = rounds / pairs + u64::from(pair < rounds % pairs);
                 thread::Builder::new()
                     .name("kills".into())
-                    .spawn_scoped(scope, move || World::new(Random(seed * PAIRS + pair), pair, counts).live(many))
+                    .spawn_scoped(scope, move || World::new(Random(seed * pairs + pair), pair, counts, fio).live(many))
                     .unwrap()
             })
             .collect();
-        for pair in pairs {
-            assert!(pair.join().is_ok(), "a pair broke the promise: seed {seed}");
+        for thread in threads {
+            assert!(thread.join().is_ok(), "a pair broke the promise: seed {seed}");
         }
     });
     println!("seed {seed}: {counts:?} in {:.1} s", began.elapsed().as_secs_f64());
@@ -79,6 +91,7 @@ fn nothing_acknowledged_is_missing_whoever_is_killed() {
     assert_eq!(count(&counts.rounds), rounds);
     assert!(count(&counts.kills) >= rounds && count(&counts.losses) > 0, "{counts:?}");
     assert!(count(&counts.looked_at) >= rounds && count(&counts.durable) > 10 * rounds, "{counts:?}");
+    assert!(count(&counts.fio_kills) > rounds / 4 && count(&counts.fio_checks) > rounds / 4, "{counts:?}");
 }
 
 /// What is known when two copies are about to meet.
@@ -96,6 +109,13 @@ struct World<'a> {
     arbiter: Arbiter,
     model: Shared,
     writers: Option<Writers>,
+    fio: PathBuf,
+    session: Option<Session>,
+    /// What fio may claim since it ended; none while it writes.
+    claim: Option<Claim>,
+    /// Whether fio has written since two copies are about to meet, and what that may have taken on the way.
+    fio_wrote: bool,
+    fio_wire_bytes: u64,
     random: Random,
     source: Half,
     meeting: Option<Meeting>,
@@ -119,21 +139,39 @@ impl Drop for World<'_> {
         if let Some(writers) = self.writers.take() {
             writers.stop();
         }
+        // fio ends with its guard.
+        self.session = None;
     }
 }
 
 impl<'a> World<'a> {
-    fn new(random: Random, number: u64, counts: &'a Counts) -> Self {
+    fn new(random: Random, number: u64, counts: &'a Counts, fio: &Path) -> Self {
         let disks = [0; 2].map(|_| Under::new("cache", &["cache=writeback"], SIZE + LABEL));
         let times = json!({
             "arbiter": true, "alone-after-ms": 50, "peer-timeout-ms": 1500, "stall-ms": STALL.as_millis() as u64
         });
         let places = disks.each_ref().map(|disk| Some(disk.disk()));
         let pair = Pair::relayed(places, &times);
-        let (arbiter, model) = (Arbiter::default(), Shared::new(SIZE));
+        let (arbiter, model) = (Arbiter::default(), Shared::new(OURS));
         let (story, meeting) = (Vec::new(), None);
-        let mut world =
-            Self { pair, disks, arbiter, model, writers: None, random, source: A, meeting, number, story, counts };
+        let mut world = Self {
+            pair,
+            disks,
+            arbiter,
+            model,
+            writers: None,
+            fio: fio.to_owned(),
+            session: None,
+            claim: None,
+            fio_wrote: false,
+            fio_wire_bytes: 0,
+            random,
+            source: A,
+            meeting,
+            number,
+            story,
+            counts,
+        };
         world.serve(B);
         world.serve(A);
         world.recover();
@@ -153,6 +191,7 @@ impl<'a> World<'a> {
             }
         }
         self.stop_writing();
+        self.verify(&self.pair.uri(self.source), "at last");
         add(&self.counts.durable, self.model.lock().durable);
     }
 
@@ -234,7 +273,38 @@ impl<'a> World<'a> {
         }
     }
 
+    fn start_writing(&mut self) {
+        self.writers = Some(Writers::start(&self.model, &self.pair.nbd(self.source), &mut self.random));
+        let seed = self.random.below(1 << 48);
+        let mut session = Session::start(&self.fio, &self.pair.uri(self.source), OURS, seed);
+        (self.claim, self.fio_wrote) = (None, true);
+        if !self.random.one_in(6) {
+            // Most are killed while it writes, some while it connects.
+            let mut client = Client::connect(&self.pair.nbd(self.source), "mail").unwrap();
+            wait_until(WAIT_LIMIT, "fio has begun", || {
+                session.has_written(&client.read_at(OURS, fio::BYTES as usize).unwrap()) || session.has_ended()
+            });
+        }
+        self.session = Some(session);
+    }
+
+    /// The promise, as fio sees it.
+    fn verify(&self, uri: &str, who: &str) {
+        let Some(claim) = self.claim.as_ref().filter(|claim| claim.blocks() > 0) else { return };
+        claim.check(uri).unwrap_or_else(|what| panic!("{who}: {what}"));
+        add(&self.counts.fio_checks, 1);
+        add(&self.counts.fio_blocks, claim.blocks());
+    }
+
     fn stop_writing(&mut self) {
+        if let Some(session) = self.session.take() {
+            let is_served = self.pair.is_served(self.source);
+            let claim = session.end(if is_served { Ending::Told } else { Ending::Gone });
+            self.story.push(format!("fio claims {} blocks", claim.blocks()));
+            add(&self.counts.fio_kills, u64::from(!is_served && claim.blocks() > 0));
+            self.fio_wire_bytes += claim.wire_bytes;
+            self.claim = Some(claim);
+        }
         let Some(writers) = self.writers.take() else { return };
         let (ends, longest) = writers.stop();
         let is_served = self.pair.is_served(self.source);
@@ -251,6 +321,7 @@ impl<'a> World<'a> {
         relay.resume();
         self.meeting = self.pair.is_served(copy.other()).then(|| {
             self.model.lock().note_anew();
+            (self.fio_wrote, self.fio_wire_bytes) = (self.session.is_some(), 0);
             let bits = [A, B].into_iter().flat_map(|copy| self.bits(copy)).collect();
             let bytes = |copy: Half| match self.pair.is_served(copy) {
                 true => self.pair.status(copy)["resync-bytes"].as_u64().unwrap(),
@@ -308,6 +379,8 @@ impl<'a> World<'a> {
             self.story.push(format!("{copy:?} is {:?}{}", label.state, if takes_force { "" } else { ", looked at" }));
             if !takes_force {
                 self.model.lock().check(&raw).unwrap_or_else(|what| panic!("copy {copy:?}: {what}"));
+                let uri = format!("nbd+unix:///?socket={}", self.disks[copy as usize].socket().display());
+                self.verify(&uri, &format!("copy {copy:?}"));
                 add(&self.counts.looked_at, 1);
             }
         }
@@ -338,8 +411,9 @@ impl<'a> World<'a> {
         self.source = source;
         let data = Client::connect(&self.pair.nbd(source), "mail").unwrap().read(SIZE as usize).unwrap();
         self.model.lock().promoted(&data).unwrap_or_else(|what| panic!("{source:?} was promoted: {what}"));
+        self.verify(&self.pair.uri(source), &format!("{source:?} was promoted"));
         add(&self.counts.looked_at, 1);
-        self.writers = Some(Writers::start(&self.model, &self.pair.nbd(source), &mut self.random));
+        self.start_writing();
     }
 
     /// Both copies have everything, and are the same; no more was copied than may differ.
@@ -358,7 +432,10 @@ impl<'a> World<'a> {
         let different = a.chunks(region).zip(b.chunks(region)).position(|(a, b)| a != b);
         assert_eq!(different, None, "a region differs");
         self.model.lock().settle(a);
-        self.writers = Some(Writers::start(&self.model, &self.pair.nbd(source), &mut self.random));
+        if self.random.one_in(4) {
+            self.verify(&self.pair.uri(source), "both have the same");
+        }
+        self.start_writing();
     }
 
     fn look_at_what_was_copied(&mut self) {
@@ -366,13 +443,17 @@ impl<'a> World<'a> {
         let source = self.source as usize;
         let model = self.model.lock();
         let (touched, written_bytes) = model.noted();
-        let union = meeting.bits.union(touched).count() as u64;
+        let mut union = &meeting.bits | touched;
+        if self.fio_wrote {
+            union.extend((OURS / REGION) as u32..(SIZE / REGION) as u32);
+        }
+        let union = union.len() as u64;
         let limit = union * REGION * 105 / 100;
         let copied = self.pair.status(self.source)["resync-bytes"].as_u64().unwrap() - meeting.resync_bytes[source];
         assert!(copied <= limit, "{copied} bytes were copied, and no more than {union} regions may differ");
         // What was written meanwhile is sent too, each request in a frame; and certificates, logs and labels.
         let sent = self.wire_bytes()[source] - meeting.wire_bytes[source];
-        let more = written_bytes * 5 / 4 + (256 << 10);
+        let more = written_bytes * 5 / 4 + self.fio_wire_bytes * 5 / 4 + (256 << 10);
         assert!(sent <= limit + more, "{sent} bytes were sent for {union} regions and {written_bytes} bytes of writes");
         let notes = self.arbiter.notes();
         let said = |event: &String| event.strip_prefix("resync of ")?.split(' ').next()?.parse::<u64>().ok();

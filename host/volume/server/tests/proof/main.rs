@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
 mod disk;
+mod fio;
 mod kills;
 mod links;
 mod operator;

@@ -92,6 +92,59 @@ fn failing(bytes: u64) -> Under {
     Under::new("error", &["error-pwrite=EIO", "error-pwrite-rate=100%", "error-pwrite-file={}/failing"], bytes)
 }
 
+/// A disk whose reads fail while there is a file of this name in its folder.
+fn unreadable() -> Under {
+    Under::new("error", &["error-pread=EIO", "error-pread-rate=100%", "error-pread-file={}/failing"], SIZE + LABEL)
+}
+
+#[test]
+fn a_read_that_fails_is_an_error_and_the_copy_goes_on() {
+    if !under::is_possible() {
+        return;
+    }
+    let disk = unreadable();
+    let mut pair = Pair::on([Some(disk.disk()), None], &json!({}));
+    pair.start();
+    assert_eq!(write(&pair, 0, 5), 0);
+    let failing = disk.folder().join("failing");
+    fs::write(&failing, "").unwrap();
+    let mut client = Client::connect(&pair.nbd(A), "mail").unwrap();
+    assert!(client.read(65536).unwrap_err().to_string().contains("error 5"), "EIO");
+    let status = pair.status(A);
+    assert_eq!((&status["role"], &status["link"]), (&json!("source"), &json!("connected")), "{status}");
+    pair.process(A).wait_for_line(WAIT_LIMIT, "Input/output error");
+    assert_eq!(write(&pair, 65536, 6), 0, "writes go to both as before");
+    fs::remove_file(&failing).unwrap();
+    assert_eq!(client.read(65536).unwrap(), [5; 65536]);
+    drop(client);
+    pair.stop_the_same();
+}
+
+#[test]
+fn a_source_that_cannot_be_read_for_a_resync_fails_and_its_target_stays_inconsistent() {
+    if !under::is_possible() {
+        return;
+    }
+    let disk = unreadable();
+    let times = json!({ "alone-after-ms": 200, "peer-timeout-ms": 2000 });
+    let mut pair = Pair::on([Some(disk.disk()), None], &times);
+    pair.start();
+    pair.kill(B);
+    assert_eq!(write(&pair, 0, 5), 0);
+    assert_eq!(pair.status(A)["alone"], json!(true));
+    fs::write(disk.folder().join("failing"), "").unwrap();
+    pair.serve(B);
+    wait_until(WAIT_LIMIT, "the source has failed", || pair.status(A)["copy"] == json!("failed"));
+    pair.process(A).wait_for_line(WAIT_LIMIT, "reading to copy");
+    let refused = Client::connect(&pair.nbd(A), "mail").unwrap_err().to_string();
+    assert!(refused.contains("it serves nothing"), "{refused}");
+    // What it acknowledged alone is only there: the other one is not taken for whole.
+    let right = json!({ "right": { "epoch": { "counter": 2, "side": "B" }, "until-boot-ms": null } });
+    assert_eq!(pair.ask(B, &right), json!("done"));
+    let refused = pair.ask(B, &json!({ "promote": "confirmed" }));
+    assert!(refused["error"].as_str().is_some_and(|why| why.contains("only force")), "{refused}");
+}
+
 #[test]
 fn a_source_whose_log_cannot_be_written_acknowledges_nothing_more() {
     if !under::is_possible() {
