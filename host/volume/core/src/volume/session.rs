@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use mainstay_core::time::Monotonic;
+use mainstay_core::time::{Monotonic, UnixMs};
 
 use super::durable::{After, Then};
 use super::{Gate, Op, Volume};
@@ -147,13 +147,19 @@ impl Volume {
             return;
         }
         let was_met = self.session.greeted && self.session.peer.is_some();
+        let heard = self.last_heard();
         self.session = Session::new(self.now.monotonic);
         self.stop_mirroring();
         if was_met {
-            self.label.contact = self.now.unix;
+            self.label.contact = heard;
             self.write_label(Then::Nothing);
         }
         self.stir();
+    }
+
+    /// When the peer was last heard in this session, on the wall clock.
+    pub(super) fn last_heard(&self) -> UnixMs {
+        UnixMs(self.now.unix.0.saturating_sub(self.now.monotonic.since(self.session.heard).0))
     }
 
     /// Nothing goes to the peer any more, whether there is a link or not.

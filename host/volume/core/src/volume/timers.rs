@@ -54,9 +54,10 @@ impl Volume {
             if self.session.greeted && now.since(self.session.spoke) >= self.tick() {
                 self.send(Message::Ping, None);
             }
-            let met = self.session.peer.is_some() && self.now.unix - self.label.contact >= CONTACT;
+            let heard = self.last_heard();
+            let met = self.session.peer.is_some() && heard - self.label.contact >= CONTACT;
             if met && matches!(self.session.stage, Stage::Following { .. }) {
-                self.label.contact = self.now.unix;
+                self.label.contact = heard;
                 self.write_label(super::Then::Nothing);
             }
         }
