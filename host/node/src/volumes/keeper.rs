@@ -151,6 +151,10 @@ impl Known {
     fn progress(&self) -> Option<ProgressView> {
         let (_, status) = self.status.as_ref()?;
         let LinkView::Resync { done_regions, of_regions, percent } = status.link else { return None };
+        if of_regions == 0 {
+            // Everything is copied, and both copies are just making that durable.
+            return None;
+        }
         let bytes = |regions: u32| u64::from(regions) * REGION_BYTES;
         let (first, last) = (self.done.front()?, self.done.back()?);
         let ms = u64::try_from((last.0 - first.0).as_millis()).unwrap_or(u64::MAX);
