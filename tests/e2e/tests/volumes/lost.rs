@@ -1,7 +1,8 @@
 //! When a copy does not have everything: what the operator is shown, what it takes, and what it comes to.
 
 use mainstay_test_e2e::Status;
-use mainstay_test_support::Etcd;
+use mainstay_test_support::guard::Signal;
+use mainstay_test_support::{Etcd, WAIT_LIMIT, wait_until};
 use serde_json::Value;
 
 use crate::pair::Pair;
@@ -152,24 +153,71 @@ fn a_split_brain_ends_with_the_data_of_the_other_one() {
     both_went_on_alone("a");
 }
 
-/// The mark is in the arbiter, because the other node could not be told.
+/// The other node was off when the source went on alone, so the mark is in the arbiter; then the source is lost too, and
+/// `b` is back, which was never told.
+#[track_caller]
+fn marked_in_the_arbiter(etcd: &Etcd) -> Option<Pair> {
+    let mut pair = Pair::by_arbiter(etcd, SOON)?;
+    begin(&mut pair);
+    assert_eq!(mark(etcd), "");
+    pair.power_off("b");
+    pair.put("a", "of-a", b"acknowledged by a alone");
+    assert_eq!(mark(etcd), "b", "it is there before anything is acknowledged without b");
+    pair.wait_for_volume("a", "alone", |volume| volume["status"]["alone"] == true);
+    pair.power_off("a");
+    Some(pair)
+}
+
+fn mark(etcd: &Etcd) -> String {
+    etcd.ctl(&["get", MARK, "--print-value-only"]).trim().to_owned()
+}
+
+/// It has the permit, and its copy is not promoted for that.
+#[track_caller]
+fn refused_for_the_mark(pair: &Pair) {
+    let status = refused(pair, "b", "the arbiter says that it is outdated: only force promotes it");
+    let said = [status.alarms(), vec![status.reason("store", "b")]].concat();
+    let said: Vec<&&str> = said.iter().filter(|said| said.contains("only force promotes it")).collect();
+    for said in said {
+        assert!(said.contains("May be lost: everything that the other copy has acknowledged since"), "{said}");
+        assert!(said.contains("mainstay volume promote store --force"), "{said}");
+    }
+    assert_eq!(pair.get("b", "both"), None, "it is not mounted");
+}
+
 #[test]
 fn a_copy_that_the_arbiter_has_a_mark_against_is_not_promoted() {
     let Some(etcd) = Etcd::start(1) else { return };
-    let Some(mut pair) = Pair::by_arbiter(&etcd, SOON) else { return };
-    let mark = || etcd.ctl(&["get", MARK, "--print-value-only"]).trim().to_owned();
-    begin(&mut pair);
-    assert_eq!(mark(), "");
-    pair.power_off("b");
-    pair.put("a", "of-a", b"acknowledged by a alone");
-    assert_eq!(mark(), "b", "it is there before anything is acknowledged without b");
-    pair.wait_for_volume("a", "alone", |volume| volume["status"]["alone"] == true);
-    pair.power_off("a");
-    // Its label says last known good: it was never told.
+    let Some(mut pair) = marked_in_the_arbiter(&etcd) else { return };
     pair.cluster.power_on("b");
-    let volume = pair.wait_for_volume("b", "met by its daemon", |volume| volume["status"]["copy"].is_string());
-    println!("b before it has a right: {:#}", volume["status"]["copy"]);
-    let status = refused(&pair, "b", "outdated");
-    println!("{:?}: {}", status.alarms(), status.reason("store", "b"));
-    assert!(!pair.point("b").join("both").exists(), "it is not mounted");
+    refused_for_the_mark(&pair);
+    let promote = pair.cluster.node("b").mainstay(&["volume", "promote", "store", "--yes"]);
+    promote.fails_with(1, &["only --force promotes this copy", "May be lost: "]);
+    assert_eq!(mark(&etcd), "b");
+    // The other one is back: it serves, and the mark is gone when both have everything.
+    pair.cluster.power_on("a");
+    pair.wait_until_served_by("a");
+    assert_eq!(pair.get("a", "of-a").as_deref(), Some(&b"acknowledged by a alone"[..]));
+    pair.wait_until_mirrored("a");
+    wait_until(WAIT_LIMIT, "the mark to be taken away", || mark(&etcd).is_empty());
+    pair.wait_until_ready("b", "a");
+    pair.cluster.node("a").mainstay(&["switchover", "mail", "b", "--timeout", "1m"]).ok();
+    assert_eq!(pair.get("b", "of-a").as_deref(), Some(&b"acknowledged by a alone"[..]));
+    pair.wait_until_mirrored("b");
+    pair.cluster.node("b").mainstay(&["out-of-service", "mail", "--timeout", "1m"]).ok();
+    pair.copies_are_the_same();
+}
+
+/// The operator's word for the copy, given when nobody could ask the arbiter, is no word against its mark.
+#[test]
+fn a_word_for_a_copy_does_not_count_against_the_arbiters_mark() {
+    let Some(mut etcd) = Etcd::start(1) else { return };
+    let Some(mut pair) = marked_in_the_arbiter(&etcd) else { return };
+    etcd.signal(0, Signal::SIGSTOP);
+    pair.cluster.power_on("b");
+    pair.wait_for_volume("b", "last known good", |volume| volume["status"]["copy"] == "last known good");
+    let said = pair.ask("b", &["promote", "store", "--yes", "--no-restore"]);
+    assert!(said.contains("was last heard at 20") && said.contains("the next restore may promote"), "{said}");
+    etcd.signal(0, Signal::SIGCONT);
+    refused_for_the_mark(&pair);
 }
