@@ -163,8 +163,8 @@ fn first_copy_was_shown(shown: &[Shown], end: Instant) {
 /// The last number that stands between these words in a host's log.
 fn last_number(host: &Host, before: &str, after: &str) -> u64 {
     let log = host.log();
-    let numbers = log.lines().filter_map(|line| line.split_once(before)?.1.split_once(after)?.0.parse().ok());
-    numbers.last().unwrap_or_else(|| panic!("{} has not said {before}...{after}:\n{log}", host.name()))
+    let mut numbers = log.lines().filter_map(|line| line.split_once(before)?.1.split_once(after)?.0.parse().ok());
+    numbers.next_back().unwrap_or_else(|| panic!("{} has not said {before}...{after}:\n{log}", host.name()))
 }
 
 /// Once `back` is done the changes travel from one host to the other, and nothing else does.
