@@ -98,7 +98,12 @@ pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32>
         bail!("the alarm {} asks for no confirmation", alarm.id)
     };
     say!("alarm {}: {}", alarm.id, alarm.text)?;
-    if !asked.yes && !agreed(&format!("Is {} off? Type yes to state that it is: ", answers.claimant))? {
+    if !asked.yes
+        && !agreed(
+            &format!("Is {} off? Type yes to state that it is: ", answers.claimant),
+            "the alarm was read and its owner is off",
+        )?
+    {
         say!("not confirmed; nothing is done")?;
         return Ok(1);
     }
@@ -107,9 +112,9 @@ pub(crate) async fn confirm(state: &Path, asked: Confirm) -> anyhow::Result<i32>
     ask(&client, &status, &request, &hierarchy, Until::InService(Some(here)), asked.waiting).await
 }
 
-pub(crate) fn agreed(question: &str) -> anyhow::Result<bool> {
+pub(crate) fn agreed(question: &str, states: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("there is nobody to ask: --yes states that the alarm was read and its owner is off");
+        bail!("there is nobody to ask: --yes states that {states}");
     }
     styled(question)?;
     let mut line = String::new();

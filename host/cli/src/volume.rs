@@ -221,7 +221,7 @@ async fn resolve(client: &Client, asked: &VolumeResolve) -> anyhow::Result<i32> 
     let given_up = if survivor == volume.node { &volume.peer } else { &volume.node };
     say!("{}, as {} sees it: {what}", volume.name, volume.node)?;
     say!("what only {given_up} has is given up")?;
-    if !asked.yes && !agreed(&format!("Type yes to give up what only {given_up} has: "))? {
+    if !asked.yes && !agreed(&format!("Type yes to give up what only {given_up} has: "), "what is given up was read")? {
         say!("not resolved; nothing is done")?;
         return Ok(1);
     }
@@ -242,7 +242,7 @@ async fn promote(state: &Path, client: &Client, asked: &VolumePromote) -> anyhow
         PromotionView::Force(lost) => bail!("only --force promotes this copy. May be lost: {lost}"),
         PromotionView::Never(why) => bail!("this copy cannot be promoted: {why}"),
     }
-    if !asked.yes && !agreed("Type yes to bring it in service with this copy: ")? {
+    if !asked.yes && !agreed("Type yes to bring it in service with this copy: ", "what may be lost was read")? {
         say!("not promoted; nothing is done")?;
         return Ok(1);
     }

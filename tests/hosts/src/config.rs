@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::arbiter::{Arbiter, LEASE_S};
 use crate::host::Host;
 use crate::net::{APP_PORT, DAEMON_PORT, Link, Net, PATHS};
+use crate::volume;
 
 /// The hierarchy that is protected.
 pub const HIERARCHY: &str = "shop";
@@ -51,6 +52,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) program: &'a Path,
     /// The application has an address that moves with it.
     pub(crate) moving: bool,
+    /// It stands on a mirrored volume.
+    pub(crate) volume: bool,
 }
 
 /// The text, the same for every host; the application's programs are put on their disks.
@@ -102,13 +105,18 @@ pub(crate) fn text(parts: &Parts<'_>) -> String {
     text + &resources(parts)
 }
 
-/// The application on top of a resource that is nothing.
+/// The application on top of a volume, or of a resource that is nothing.
 fn resources(parts: &Parts<'_>) -> String {
     const PROGRAMS: [(&str, &str); 4] =
         [("restore", "start"), ("remove", "stop"), ("quick-check", "check"), ("recover", "start")];
+    let (base, tag) = if parts.volume {
+        (volume::config(parts.net, parts.hosts), volume::VOLUME)
+    } else {
+        (format!("\n[hierarchy.{HIERARCHY}.resource.base]\nkit = \"null\"\n"), "base")
+    };
     let mut text = format!(
-        "\n[hierarchy.{HIERARCHY}.resource.base]\nkit = \"null\"\n\n[hierarchy.{HIERARCHY}.resource.{APP}]\n\
-         kit = \"genapp\"\ndepends-on = [\"base\"]\ncheck-interval = \"300ms\"\nstandby-check-interval = \"1s\"\n\
+        "{base}\n[hierarchy.{HIERARCHY}.resource.{APP}]\n\
+         kit = \"genapp\"\ndepends-on = [\"{tag}\"]\ncheck-interval = \"300ms\"\nstandby-check-interval = \"1s\"\n\
          timeouts = {{ restore = \"20s\", remove = \"20s\", quick-check = \"5s\", recover = \"20s\" }}\n"
     );
     let (mut grants, mut params) = (Vec::new(), String::new());

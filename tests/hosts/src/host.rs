@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 
 use crate::names;
 use crate::net::{LINKS, Net};
+use crate::volume::Loops;
 
 /// Between two questions to a daemon, in ms.
 const ASK_MS: u64 = 20;
@@ -168,6 +169,7 @@ impl Host {
     pub fn power_off(&self) {
         let mut on = self.machine();
         let Some(mut machine) = on.take() else { return };
+        let loops = Loops::of(self.folder.path());
         self.net.carrier(&self.name, &LINKS, false);
         // Not waited for by `unshare` yet: that one lives, and ends with it.
         kill(machine.init, Signal::SIGKILL).unwrap_or_else(|error| panic!("{}: {error}", self.name));
@@ -176,6 +178,7 @@ impl Host {
         for daemon in machine.daemon.iter_mut().chain(&mut machine.earlier) {
             assert!(daemon.wait(WAIT_LIMIT).is_some(), "a daemon of {} goes on without power", self.name);
         }
+        loops.take_away();
     }
 
     /// A command that runs on the host.
@@ -189,6 +192,17 @@ impl Host {
         let init = self.on(|machine| machine.init.to_string());
         command.args(["nsenter", "--target", &init, "--pid", "--mount", "--uts", "--ipc", "--"]);
         command
+    }
+
+    /// A path as what runs on the host sees it, with what is mounted there.
+    ///
+    /// # Panics
+    /// When it is off.
+    #[must_use]
+    #[track_caller]
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        let init = self.on(|machine| machine.init.to_string());
+        Path::new("/proc").join(init).join("root").join(path.strip_prefix("/").unwrap_or(path))
     }
 
     // The daemon.
@@ -392,7 +406,9 @@ impl Drop for Host {
             eprintln!("--- {} is {}", self.name, if self.is_on() { "on" } else { "off" });
         }
         // Ends all that runs on it, and tells what its daemons wrote if the test has failed.
+        let loops = Loops::of(self.folder.path());
         self.machine().take();
+        loops.take_away();
         if self.small_disk {
             // Lazily: whatever still had a file open has just been ended.
             let done = Command::new("umount").arg("-l").arg(self.state()).output();

@@ -13,6 +13,7 @@ use crate::host::{self, Host};
 use crate::net::{Link, Net, PATHS};
 use crate::prober::Prober;
 use crate::strip::{Hosts, Strip};
+use crate::volume;
 
 /// How long the prober asks until it is certain that something does not happen: longer than it would take to happen.
 pub const LONG_ENOUGH: Duration = Duration::from_millis(3 * DEAD_TIME.as_millis() as u64);
@@ -46,6 +47,9 @@ pub struct Wishes {
     pub moving_address: bool,
     /// The state directories are small file systems, of so many MiB.
     pub small_disks: Option<u32>,
+    /// The application stands on a mirrored volume. Its copies are not made yet when the lab begins, and nothing is in
+    /// service: [`volume`] has what goes on from there.
+    pub volume: bool,
 }
 
 impl Lab {
@@ -56,7 +60,7 @@ impl Lab {
         Self::with(mode, &["a", "b"], Wishes::default(), |host| host.start())
     }
 
-    /// Hosts of these names, started by `start`.
+    /// Hosts of these names, started by `start`; with a volume, not waited for.
     ///
     /// # Panics
     /// When it does not come to be ready.
@@ -64,6 +68,9 @@ impl Lab {
     #[track_caller]
     pub fn with(mode: Mode, names: &[&str], wishes: Wishes, start: impl Fn(&Host)) -> Option<Self> {
         let net = Net::new(names)?;
+        if wishes.volume {
+            volume::require_or_skip()?;
+        }
         let world = TempDir::new();
         let arbiter = if mode == Mode::Arbiter { Some(Mutex::new(Arbiter::start(&net)?)) } else { None };
         let hosts: Hosts = Arc::new(names.iter().map(|name| Host::new(name, &net, wishes.small_disks)).collect());
@@ -71,11 +78,16 @@ impl Lab {
         let strip = Strip::new(&socket, &hosts);
         let program = binary("mainstay-host");
         let moving = wishes.moving_address;
-        let text = config::text(&Parts { mode, net: &net, hosts: &hosts, strip: &socket, program: &program, moving });
+        let Wishes { volume, .. } = wishes;
+        let parts = Parts { mode, net: &net, hosts: &hosts, strip: &socket, program: &program, moving, volume };
+        let text = config::text(&parts);
         let authority = Authority::new(&binary("mainstay"), config::CLUSTER);
         for host in hosts.iter() {
             authority.node(host.name(), &host.folder().join(config::CERTIFICATES));
             host.configure(&text);
+            if volume {
+                volume::prepare(host);
+            }
             host.power_on();
             start(host);
         }
@@ -85,7 +97,9 @@ impl Lab {
             Prober::of_hosts(&net)
         };
         let lab = Self { prober, strip, hosts, arbiter, net, _world: world };
-        lab.wait_until_settled(names[0]);
+        if !volume {
+            lab.wait_until_settled(names[0]);
+        }
         Some(lab)
     }
 

@@ -221,6 +221,37 @@ impl Net {
         ip(Some(&self.namespace("switch")), &lines.collect::<String>());
     }
 
+    // The line: how much it carries, and how much it has carried.
+
+    /// What goes over a link to any host is at most so much, in Mbit a second each; a queue of 50 ms stands before it, and
+    /// what does not fit into that is lost, as on a line that is bought by its rate.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn limit(&self, link: Link, mbit_per_s: u32) {
+        for (host, _) in self.cables().filter(|(_, it)| *it == link) {
+            let mut tc = self.command("switch");
+            tc.args(["tc", "qdisc", "replace", "dev", &port(host, link), "root", "tbf"]);
+            tc.args(["rate", &format!("{mbit_per_s}mbit"), "burst", "64kb", "latency", "50ms"]);
+            feed(&mut tc, "");
+        }
+    }
+
+    /// Bytes that have gone over a link to a host, with all that the protocols put around them.
+    ///
+    /// # Panics
+    /// When there is no such cable.
+    #[must_use]
+    #[track_caller]
+    pub fn carried_bytes_to(&self, host: &str, link: Link) -> u64 {
+        let mut ip = Command::new("ip");
+        ip.args(["-json", "-stats", "-n", &self.namespace("switch"), "link", "show", "dev", &port(host, link)]);
+        let output = ip.output().unwrap_or_else(|error| panic!("{ip:?}: {error}"));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let bytes = said[0]["stats64"]["tx"]["bytes"].as_u64();
+        bytes.unwrap_or_else(|| panic!("{ip:?}: {output:?}"))
+    }
+
     // Silence: nobody sees it.
 
     /// Packets on these links vanish, whoever sends them to whomever, until [`Net::heal`].

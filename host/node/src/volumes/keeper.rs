@@ -151,6 +151,10 @@ impl Known {
     fn progress(&self) -> Option<ProgressView> {
         let (_, status) = self.status.as_ref()?;
         let LinkView::Resync { done_regions, of_regions, percent } = status.link else { return None };
+        if of_regions == 0 {
+            // Everything is copied, and both copies are just making that durable.
+            return None;
+        }
         let bytes = |regions: u32| u64::from(regions) * REGION_BYTES;
         let (first, last) = (self.done.front()?, self.done.back()?);
         let ms = u64::try_from((last.0 - first.0).as_millis()).unwrap_or(u64::MAX);
@@ -226,6 +230,8 @@ enum Pending {
     /// How the copy is, on which a promotion may rest.
     BeforePromote(Promotion),
     Promote(oneshot::Sender<Result<(), VolumeTrouble>>),
+    /// It was not promoted, for this reason; answered when it is known how it is after it.
+    Refused(oneshot::Sender<Result<(), VolumeTrouble>>, String),
     Demote(oneshot::Sender<Result<(), VolumeTrouble>>),
     /// It is answered when it is known how it is after it.
     After(oneshot::Sender<Result<(), VolumeTrouble>>),
@@ -667,10 +673,8 @@ impl Session {
                     let _ = promotion.reply.send(Err(no_right(keeper)));
                     return Ok(());
                 };
-                let basis = match keeper.allowed {
-                    Some((at, allowed)) if at.elapsed() < ALLOWED_FOR => allowed,
-                    _ => words::basis(basis, status.copy_since_ms.map(UnixMs)),
-                };
+                let allowed = keeper.allowed.filter(|(at, _)| at.elapsed() < ALLOWED_FOR).map(|(_, allowed)| allowed);
+                let basis = words::allowed(words::basis(basis, status.copy_since_ms.map(UnixMs)), allowed);
                 let lacks_contact = matches!(status.promotion, PromotionView::Confirm { .. })
                     && matches!(basis, Basis::Free | Basis::Automatic { together: false })
                     && matches!(status.link, LinkView::Broken | LinkView::Greeting);
@@ -681,6 +685,10 @@ impl Session {
                 }
             }
             (Pending::Promote(reply), Reply::Error(error)) => {
+                // What it would take may be otherwise than before: it has learnt of the arbiter's mark.
+                self.ask(Ask::Status, Pending::Refused(reply, error)).await?;
+            }
+            (Pending::Refused(reply, error), _) => {
                 let status = keeper.shown.known().and_then(|known| known.status).map(|(_, status)| status);
                 let _ = reply.send(Err(not_promotable(keeper, status.as_ref(), &error)));
             }

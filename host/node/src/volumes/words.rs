@@ -29,6 +29,16 @@ pub(super) fn basis(basis: &CoreBasis, since: Option<UnixMs>) -> Basis {
     }
 }
 
+/// What an operator allows for a copy is in place of how this node came by its claim. But against a mark in the arbiter only
+/// force counts: who gave his word for a copy was not told of it (V4).
+pub(super) fn allowed(basis: Basis, allowed: Option<Basis>) -> Basis {
+    match (basis, allowed) {
+        (Basis::Arbiter { marked: true }, Some(Basis::Force)) => Basis::Force,
+        (Basis::Arbiter { marked: true }, _) | (_, None) => basis,
+        (_, Some(allowed)) => allowed,
+    }
+}
+
 /// None: it is superseded by a claim of a node that has no copy.
 pub(super) fn outcome(place: &Place, marked: &Marked) -> Option<Outcome> {
     Some(match marked {

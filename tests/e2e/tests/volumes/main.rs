@@ -3,5 +3,6 @@
 //! Needs root, `nbdfuse` and `mkfs.ext4`. What is mounted is taken away by whoever mounted it, or by [`Pair`].
 
 mod life;
+mod lost;
 mod pair;
 mod process;

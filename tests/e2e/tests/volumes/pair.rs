@@ -1,13 +1,14 @@
 //! Two nodes with a mirrored volume between them.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use mainstay_test_e2e::node::put_kit;
 use mainstay_test_e2e::{Cluster, Status};
-use mainstay_test_support::{Port, TempDir, require_or_skip, skip, wait_for};
+use mainstay_test_support::{Etcd, Port, TempDir, require_or_skip, skip, wait_for};
 use serde_json::Value;
 
 /// Of the backings, in bytes, the label included.
@@ -27,6 +28,20 @@ impl Pair {
     /// None: something is missing, and the test is skipped. `more` is added to the volume in the config; with `mounted`
     /// the hierarchy has the volume kit's resource on it, else only the null kit's.
     pub(crate) fn new(more: &str, mounted: bool) -> Option<Self> {
+        Self::with("failover = \"confirm\"\n", "", more, mounted)
+    }
+
+    /// The same with an arbiter, whose permits last 5 s. Nobody who loses one is fenced: the power is what is pulled here.
+    pub(crate) fn by_arbiter(etcd: &Etcd, more: &str) -> Option<Self> {
+        let top = format!(
+            "\n[arbiter]\netcd = {:?}\nlease = \"5s\"\nrenew-interval = \"1s\"\nrequest-timeout = \"500ms\"\n\
+             tries = 2\n\n[self-fence]\nby = \"command\"\ncommand = [\"/bin/true\"]\n",
+            etcd.endpoints()
+        );
+        Self::with("failover = \"arbiter\"\n", &top, more, true)
+    }
+
+    fn with(failover: &str, top: &str, more: &str, mounted: bool) -> Option<Self> {
         if !nix::unistd::Uid::effective().is_root() {
             skip("needs root", "run the tests as root");
             return None;
@@ -35,7 +50,7 @@ impl Pair {
         require_or_skip("mkfs.ext4", "apt-get install e2fsprogs")?;
         let cluster = Cluster::new(&NODES);
         let (folder, port) = (TempDir::new(), Port::reserve());
-        let mut text = format!("{}failover = \"confirm\"\n", cluster.hierarchy("mail"));
+        let mut text = format!("{top}{}{failover}", cluster.hierarchy("mail"));
         text += &format!("[hierarchy.mail.volume.store]\naddress.b = \"127.0.0.1:{}\"\n{more}\n", port.number());
         for node in NODES {
             put_kit(&cluster.node(node).kits(), "volume");
@@ -122,6 +137,23 @@ impl Pair {
 
     pub(crate) fn backing(&self, node: &str) -> PathBuf {
         self.folder.join(format!("backing-{node}"))
+    }
+
+    /// Writes a file there, and returns when it is durable.
+    #[track_caller]
+    pub(crate) fn put(&self, node: &str, name: &str, text: &[u8]) {
+        let mut file = File::create(self.point(node).join(name)).expect("it can be made");
+        file.write_all(text).and_then(|()| file.sync_all()).expect("it can be written");
+    }
+
+    /// What is in a file there; none: there is no such file.
+    #[track_caller]
+    pub(crate) fn get(&self, node: &str, name: &str) -> Option<Vec<u8>> {
+        match fs::read(self.point(node).join(name)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => panic!("{name} on {node}: {error}"),
+        }
     }
 
     /// The data of both copies, without the labels, is the same.

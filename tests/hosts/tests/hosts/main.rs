@@ -15,6 +15,7 @@ mod loss;
 mod paths;
 mod power;
 mod three;
+mod volume;
 
 use std::time::Duration;
 

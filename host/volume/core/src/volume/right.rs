@@ -361,7 +361,7 @@ impl Volume {
     pub(super) fn demoted(&mut self) {
         let Some(Demoting { id, .. }) = self.demoting.take() else { return };
         self.label.served = self.gate != Gate::Mirror;
-        self.note_contact();
+        self.note_contact(self.now.monotonic);
         self.end_service(RequestError::NoRight);
         self.report(Event::Demoted);
         self.write_label(Then::Answer(id));

@@ -147,19 +147,20 @@ impl Volume {
             return;
         }
         let was_met = self.session.greeted && self.session.peer.is_some();
+        let heard = self.session.heard;
         self.session = Session::new(self.now.monotonic);
         self.stop_mirroring();
         if was_met {
-            self.note_contact();
+            self.note_contact(heard);
             self.write_label(Then::Nothing);
         }
         self.stir();
     }
 
-    /// The peer is heard, or was until now.
-    pub(super) fn note_contact(&mut self) {
-        self.label.contact = self.now.unix;
-        self.met = Some(self.now.monotonic);
+    /// The peer was heard then.
+    pub(super) fn note_contact(&mut self, heard: Monotonic) {
+        self.label.contact = self.now.wall(heard);
+        self.met = Some(heard);
     }
 
     /// When it was last heard, by the wall clock as it is set now, if this process has heard it; else as it was set then.
@@ -506,7 +507,7 @@ impl Volume {
         self.label.exclusive = false;
         self.label.gives_up_for = None;
         self.label.served = false;
-        self.note_contact();
+        self.note_contact(self.now.monotonic);
         if is_new {
             self.restamp(After::Whole(link));
         } else {

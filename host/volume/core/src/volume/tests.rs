@@ -403,6 +403,22 @@ fn v4_what_an_earlier_process_has_heard_is_not_compared_with() {
     assert_eq!(rig.operator(together), Ok(()));
 }
 
+/// That it is noticed later makes it no later: it is compared with when the comm paths were last heard, and shown.
+#[test]
+fn v4_contact_was_lost_when_the_peer_was_last_heard() {
+    let mut rig = Rig::new(config(), true);
+    rig.link(1);
+    rig.hello(&peer(2, Generation::BLANK));
+    rig.at(700);
+    rig.says(Message::Ping);
+    for ms in (1_000..=7_000).step_by(500) {
+        rig.at(ms);
+    }
+    let status = rig.volume.status();
+    assert_eq!(status.link, LinkState::Broken);
+    assert_eq!(status.copy, CopyState::LastKnownGood { since: UnixMs(1_700) });
+}
+
 #[test]
 fn v4_force_begins_a_generation_and_says_what_may_be_lost() {
     let mut rig = Rig::new(config(), false);

@@ -54,9 +54,10 @@ impl Volume {
             if self.session.greeted && now.since(self.session.spoke) >= self.tick() {
                 self.send(Message::Ping, None);
             }
-            let met = self.session.peer.is_some() && self.met.is_none_or(|met| now.since(met) >= CONTACT);
+            let heard = self.session.heard;
+            let met = self.session.peer.is_some() && self.met.is_none_or(|met| heard.since(met) >= CONTACT);
             if met && matches!(self.session.stage, Stage::Following { .. }) {
-                self.note_contact();
+                self.note_contact(heard);
                 self.write_label(super::Then::Nothing);
             }
         }
