@@ -171,10 +171,13 @@ impl Inner {
     /// As a device of the kernel's nbd; also one that is not connected any more, as long as something is mounted from it.
     fn look_at_kernel_nbd(&self, note: Option<&Note>) -> Option<VolumeAttachment> {
         let Note { client, server, device: Some(device) } = note? else { return None };
-        let connected = kernel_nbd::connected_by(device);
-        let is_ours = connected == Some(client.pid) && client.runs();
-        let is_left = || connected.is_none() && !matches!(user_of(device), Ok(None));
-        (is_ours || is_left()).then(|| VolumeAttachment { device: device.clone(), works: is_ours && server.runs() })
+        // As long as something is mounted from it the kernel goes on to name who connected it.
+        if kernel_nbd::connected_by(device).is_some_and(|pid| pid != client.pid) {
+            return None;
+        }
+        let runs = client.runs();
+        let is_there = runs || !matches!(user_of(device), Ok(None));
+        is_there.then(|| VolumeAttachment { device: device.clone(), works: runs && server.runs() })
     }
 
     async fn attach(&self) -> Result<PathBuf, VolumeTrouble> {

@@ -26,7 +26,8 @@ pub(super) fn is_free(device: &Path) -> bool {
     connected_by(device).is_none() && !has_size && matches!(mounted_at(device), Ok(None))
 }
 
-/// The number of the process that has connected it; none: it is not connected.
+/// The number of the process that has connected it, also of one that is gone while something is still mounted from it; none:
+/// it is not connected.
 pub(super) fn connected_by(device: &Path) -> Option<i32> {
     fs::read_to_string(sys(device).join("pid")).ok()?.trim().parse().ok()
 }
