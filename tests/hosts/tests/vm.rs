@@ -1,6 +1,6 @@
 //! Volumes on kernels that have nbd and DRBD: two small machines, emulated ([`mainstay_test_hosts::vm`]).
 //!
-//! Ignored unless asked for (`just volume-vm`): they need QEMU and a kernel, and minutes.
+//! Run by `just volume-vm` and by nothing else: they need QEMU and a kernel, and minutes.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,8 @@ fn boot(image: &Image) -> [Vm; 2] {
 }
 
 fn start_daemon(vm: &mut Vm, node: &str) {
-    let run = format!("{MAINSTAY} run --node {node} --config /srv/{node}/mainstay.toml --log info,mainstay::audit=warn");
+    let run =
+        format!("{MAINSTAY} run --node {node} --config /srv/{node}/mainstay.toml --log info,mainstay::audit=warn");
     vm.ok(&format!("{run} > /dev/console 2>&1 & echo $! > /run/daemon"));
 }
 
@@ -70,7 +71,6 @@ fn mounted(vm: &mut Vm) -> String {
 }
 
 #[test]
-#[ignore = "boots machines: just volume-vm"]
 fn a_volume_is_attached_by_the_kernels_nbd() {
     let folder = TempDir::new();
     let authority = Authority::new(&binary("mainstay"), "vm");
@@ -120,7 +120,9 @@ fn a_volume_is_attached_by_the_kernels_nbd() {
     a.wait("! pidof nbd-client");
     a.ok("! grep /srv/mail /proc/mounts && ! cat /sys/block/nbd3/pid && [ $(cat /sys/block/nbd3/size) = 0 ]");
 
-    let server = |vm: &mut Vm| vm.ok(&format!("{MAINSTAY} volume status store --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'"));
+    let server = |vm: &mut Vm| {
+        vm.ok(&format!("{MAINSTAY} volume status store --json | grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*'"))
+    };
     // The process dies under a writer: the writer gets an error, and it is repaired here.
     b.ok("(while dd if=/dev/zero of=/srv/mail/zeroes bs=65536 count=64 conv=fsync; do :; done) > /run/writer 2>&1 & echo $! > /run/writer.pid");
     let process = server(&mut b);
@@ -154,18 +156,26 @@ resource mail {
 }
 ";
 
-/// An operation of the volume kit over DRBD, by hand.
-fn kit_run(vm: &mut Vm, operation: &str) -> (i32, Value) {
+/// An operation of the volume kit over DRBD, by hand: `done`, `report` or `error`.
+#[track_caller]
+fn by_hand(vm: &mut Vm, operation: &str, result: &str) -> Value {
     let params = r#"{"backend":"drbd","drbd-resource":"mail","device":"/dev/drbd0","mount-point":"/srv/mail","make-file-system":true}"#;
     let grants = "--grant-command /usr/sbin/drbdadm --grant-mount /srv/mail:/dev/drbd0";
-    let answer = vm.run(&format!("{MAINSTAY} kit run /srv/volume.wasm {operation} --params '{params}' {grants} --json --log off"));
-    println!("{operation}: {answer:?}");
-    let value = serde_json::from_str(&answer.text);
-    (answer.code, value.unwrap_or_else(|error| panic!("{operation}: {error}: {}", answer.text)))
+    let said = vm
+        .run(&format!("{MAINSTAY} kit run /srv/volume.wasm {operation} --params '{params}' {grants} --json --log off"));
+    let mut value: Value = serde_json::from_str(&said.text).unwrap_or_else(|error| panic!("{error}: {}", said.text));
+    let result = value[result].take();
+    assert!(!result.is_null(), "{operation}: {}", said.text);
+    result
+}
+
+/// What `drbdadm` says of role, connection and disks.
+#[track_caller]
+fn words(vm: &mut Vm) -> String {
+    vm.ok("echo $(drbdadm role mail) $(drbdadm cstate mail) $(drbdadm dstate mail)")
 }
 
 #[test]
-#[ignore = "boots machines: just volume-vm"]
 fn a_volume_is_a_resource_of_drbd() {
     let folder = TempDir::new();
     let resource = folder.write("mail.res", RESOURCE);
@@ -187,46 +197,48 @@ fn a_volume_is_a_resource_of_drbd() {
     let programs = [PROGRAMS, &[("drbdadm", install), ("drbdsetup", install), ("drbdmeta", install)]].concat();
     let Some(image) = Image::make(&programs, &["drbd"], &files) else { return };
     let [mut a, mut b] = boot(&image);
-    println!("{:?}", a.run("cat /proc/drbd; drbdadm --version; drbdadm role mail; echo $?"));
     for vm in [&mut a, &mut b] {
-        vm.ok("mkdir -p /srv/mail /var/lib/drbd");
-        println!("{}", vm.ok("drbdadm create-md --force mail && drbdadm up mail"));
+        vm.ok("mkdir -p /srv/mail /var/lib/drbd && drbdadm create-md --force mail && drbdadm up mail");
     }
-    for verb in ["role","cstate","dstate","dump","status"] {
-        println!("{verb}: {:?}", a.run(&format!("drbdadm {verb} mail")));
-    }
-    println!("{:?}", kit_run(&mut a, "assess"));
-    println!("{:?}", kit_run(&mut a, "restore"));
+
+    // Nothing is forced; the operator does that.
+    a.wait("[ $(drbdadm cstate mail) = Connected ]");
+    assert_eq!(words(&mut a), "Secondary/Secondary Connected Inconsistent/Inconsistent");
+    assert_eq!(by_hand(&mut a, "restore", "error")["code"], "not-promotable");
     a.ok("drbdadm primary --force mail && drbdadm secondary mail");
-    a.wait("[ \"$(drbdadm dstate mail)\" = UpToDate/UpToDate ]");
-    println!("{:?}", kit_run(&mut a, "restore"));
-    println!("{:?}", kit_run(&mut a, "quick-check"));
-    println!("{:?}", kit_run(&mut b, "restore"));
-    a.ok("echo hello > /srv/mail/letter");
-    println!("{:?}", a.run("drbdadm secondary mail; drbdadm down mail"));
-    println!("{:?}", b.run("drbdadm primary mail"));
-    println!("{:?}", kit_run(&mut a, "remove"));
-    a.ok("sleep 600 < /dev/drbd0 > /dev/null 2>&1 & echo $! > /run/holder");
-    println!("{:?}", a.run("drbdadm primary mail; drbdadm secondary mail"));
-    println!("{:?}", kit_run(&mut a, "remove"));
+    a.wait("[ $(drbdadm dstate mail) = UpToDate/UpToDate ]");
+
+    assert_eq!(by_hand(&mut a, "restore", "done")["changed"], true);
+    assert_eq!(words(&mut a), "Primary/Secondary Connected UpToDate/UpToDate");
+    assert_eq!(by_hand(&mut a, "quick-check", "report")["code"], "ok");
+    a.ok("grep '/dev/drbd0 /srv/mail ext4 rw' /proc/mounts && echo a letter > /srv/mail/letter");
+
+    assert_eq!(words(&mut b), "Secondary/Primary Connected UpToDate/UpToDate");
+    assert_eq!(by_hand(&mut b, "restore", "error")["code"], "peer-primary");
+
+    // Somebody has the device open: it stays primary.
+    a.ok("sleep 3600 < /dev/drbd0 > /dev/null 2>&1 & echo $! > /run/holder");
+    assert_eq!(by_hand(&mut a, "remove", "error")["code"], "busy");
+    assert_eq!(words(&mut a), "Primary/Secondary Connected UpToDate/UpToDate");
     a.ok("kill $(cat /run/holder)");
-    println!("{:?}", kit_run(&mut a, "remove"));
-    println!("{:?}", kit_run(&mut b, "restore"));
-    println!("{:?}", b.run("cat /srv/mail/letter"));
+    assert_eq!(by_hand(&mut a, "remove", "done")["changed"], true);
+    assert_eq!(words(&mut a), "Secondary/Secondary Connected UpToDate/UpToDate");
+
+    assert_eq!(by_hand(&mut b, "restore", "done")["changed"], true);
+    assert_eq!(b.ok("cat /srv/mail/letter"), "a letter");
+
+    // Without the other one it serves, degraded.
     a.ok("drbdadm disconnect mail");
-    for vm in [&mut a, &mut b] {
-        for verb in ["role","cstate","dstate"] {
-            println!("{verb}: {:?}", vm.run(&format!("drbdadm {verb} mail")));
-        }
-        println!("{:?}", kit_run(vm, "quick-check"));
-    }
-    println!("{:?}", kit_run(&mut a, "restore"));
-    a.ok("drbdadm connect mail");
-    println!("{:?}", kit_run(&mut b, "remove"));
+    let alone = words(&mut a);
+    assert!(alone.starts_with("Secondary/Unknown StandAlone "), "{alone}");
+    b.wait("[ $(drbdadm cstate mail) = WFConnection ]");
+    assert_eq!(by_hand(&mut b, "quick-check", "report")["code"], "mirror-broken");
+    assert_eq!(by_hand(&mut b, "remove", "done")["changed"], true);
+
+    // Down, there is nothing of it; and two primaries are refused.
     b.ok("drbdadm down mail");
-    println!("{:?}", b.run("drbdadm role mail; echo $?; drbdadm cstate mail; echo $?; drbdadm dstate mail; echo $?; drbdadm secondary mail; echo $?; drbdadm role nope; echo $?"));
-    println!("{:?}", kit_run(&mut b, "remove"));
-    println!("{:?}", kit_run(&mut b, "restore"));
+    assert_eq!(by_hand(&mut b, "remove", "done")["changed"], false);
+    assert_eq!(by_hand(&mut b, "restore", "error")["code"], "drbd-down");
     a.ok("sed -i 's/protocol C;/protocol C; allow-two-primaries yes;/' /etc/drbd.d/mail.res");
-    println!("{:?}", kit_run(&mut a, "restore"));
+    assert_eq!(by_hand(&mut a, "restore", "error")["code"], "dual-primary");
 }

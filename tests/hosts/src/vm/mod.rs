@@ -51,7 +51,9 @@ impl Image {
         };
         let folder = TempDir::new();
         let root = folder.folder("root");
-        for dir in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "modules", "proc", "sys", "dev", "tmp", "run", "root"] {
+        for dir in
+            ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "modules", "proc", "sys", "dev", "tmp", "run", "root"]
+        {
             fs::create_dir_all(root.join(dir)).expect("there is room");
         }
         for name in ["bin", "sbin", "lib", "lib64"] {
@@ -83,7 +85,9 @@ impl Image {
 
 /// A file, readable and executable for all.
 fn write_program(path: &Path, text: &str) {
-    fs::write(path, text).and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(0o755))).expect("there is room");
+    fs::write(path, text)
+        .and_then(|()| fs::set_permissions(path, PermissionsExt::from_mode(0o755)))
+        .expect("there is room");
 }
 
 /// Copies a file to where it is in the machine, without what a debugger would want of it.
@@ -184,10 +188,8 @@ impl Vm {
         }
         let (socket, first) = (wire.folder.join("wire"), !wire.folder.join("wire").exists());
         let server = if first { "on" } else { "off" };
-        qemu.arg("-netdev").arg(format!(
-            "stream,id=wire,server={server},addr.type=unix,addr.path={}",
-            socket.display()
-        ));
+        qemu.arg("-netdev")
+            .arg(format!("stream,id=wire,server={server},addr.type=unix,addr.path={}", socket.display()));
         qemu.args(["-device", &format!("virtio-net-pci,netdev=wire,mac=52:54:00:00:00:{number:02x}")]);
         let machine = Guard::start(&format!("machine {name}"), &mut qemu).unwrap_or_else(|error| panic!("{error}"));
         let connect = || UnixStream::connect(&port).ok();
@@ -220,7 +222,8 @@ impl Vm {
         self.asked += 1;
         let number = self.asked.to_string();
         let port = self.port.get_mut();
-        port.write_all(format!("{number} {line}\n").as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        port.write_all(format!("{number} {line}\n").as_bytes())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         self.answer(&number, COMMAND)
     }
 
