@@ -71,8 +71,10 @@ soak-volume rounds="500" seed="": toolchain
     @MAINSTAY_REQUIRE_REAL=1 MAINSTAY_SOAK_ROUNDS="{{ rounds }}" MAINSTAY_SOAK_SEED="{{ seed }}" \
         cargo test --release -p mainstay-volume --test proof kills -- --nocapture
 
-# A volume on kernels that have nbd and DRBD: two emulated machines, minutes. Needs qemu-system-x86, busybox-static, cpio, kmod,
-# nbd-client, drbd-utils, e2fsprogs, binutils, and a Debian mirror for the machines' kernel, which is fetched once.
+# Needs qemu-system-x86, busybox-static, cpio, kmod, nbd-client, drbd-utils, e2fsprogs, binutils, and a Debian mirror for the
+# machines' kernel, which is fetched once.
+#
+# A volume on kernels that have nbd and DRBD, in two emulated machines: minutes.
 volume-vm *args: toolchain
     @"{{ just_executable() }}" kits
     @bash tests/hosts/src/vm/kernel.sh "${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/vm-kernel"
