@@ -71,6 +71,16 @@ soak-volume rounds="500" seed="": toolchain
     @MAINSTAY_REQUIRE_REAL=1 MAINSTAY_SOAK_ROUNDS="{{ rounds }}" MAINSTAY_SOAK_SEED="{{ seed }}" \
         cargo test --release -p mainstay-volume --test proof kills -- --nocapture
 
+# Needs qemu-system-x86, busybox-static, cpio, kmod, nbd-client, drbd-utils, e2fsprogs, binutils, and a Debian mirror for the
+# machines' kernel, which is fetched once.
+#
+# A volume on kernels that have nbd and DRBD, in two emulated machines: minutes.
+volume-vm *args: toolchain
+    @"{{ just_executable() }}" kits
+    @bash tests/hosts/src/vm/kernel.sh "${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/vm-kernel"
+    @MAINSTAY_VM_KERNEL="${XDG_CACHE_HOME:-$HOME/.cache}/mainstay/vm-kernel" MAINSTAY_REQUIRE_REAL=1 \
+        cargo test --workspace --test vm -- --test-threads 1 "$@"
+
 # Plants each bug in the core, one after the other, and shows that the simulation finds it.
 sim-bugs *args: toolchain
     @cargo run --release --quiet --package mainstay-sim --features planted-bugs --target-dir "$CARGO_TARGET_DIR/sim-bugs" -- bugs "$@"

@@ -161,7 +161,7 @@ fn render_status(out: &mut String, volume: &VolumeView, status: &StatusView) {
     }
     if let Some(attached) = &volume.attached {
         let works = if attached.works { "" } else { ", which does not work any more" };
-        let _ = writeln!(out, "  attached as {}{works}", attached.device);
+        let _ = writeln!(out, "  attached as {} by {}{works}", attached.device, attached.by);
     }
     let differ = status.differing_bytes();
     if differ > 0 {

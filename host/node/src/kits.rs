@@ -4,7 +4,7 @@
 //! is unusable: the core is told, and nothing is brought in service that could not be. A new version that a resource
 //! does not fit leaves the one that serves it serving.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -128,9 +128,16 @@ impl Drbd {
     }
 
     fn refused(&self, verb: &str, code: i32, said: &str) -> Error {
-        // "No such resource", "not defined in your config", and of a module that is not loaded.
+        // Of a resource that is down, 8.4 and 9, and of a module that is not loaded.
+        const DOWN: [&str; 5] = [
+            "Unconfigured",
+            "Device minor not allocated",
+            "Could not connect to 'drbd'",
+            "Unknown resource",
+            "No such resource",
+        ];
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if has(&["Unconfigured", "Could not connect to 'drbd'", "Unknown resource", "No such resource"]) {
+        if has(&DOWN) {
             return self.down();
         }
         let message = format!("{} {verb} {}: exit code {code}: {said}", self.program, self.resource);

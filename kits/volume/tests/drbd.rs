@@ -16,6 +16,8 @@ const DUMP: &str =
 /// What the resource is.
 struct Drbd {
     up: bool,
+    /// What is not up is not known to the kernel.
+    unknown: bool,
     role: &'static str,
     peer_role: &'static str,
     connection: &'static str,
@@ -31,6 +33,12 @@ impl Drbd {
         assert_eq!(request.args[1..], ["mail"], "no further argument: nothing is forced");
         match request.args[0].as_str() {
             "dump" => said(self.dump.clone()),
+            // As 8.4.11 says it with drbd-utils 9.22; a device that has no disk yet is "Unconfigured".
+            "role" | "cstate" | "dstate" if !self.up && self.unknown => exited_saying(
+                10,
+                "0: Failure: (127) Device minor not allocated\nadditional info from kernel:\nunknown minor\n\
+                 Command 'drbdsetup-84 role 0' terminated with exit code 10\n",
+            ),
             "role" | "cstate" | "dstate" if !self.up => said("Unconfigured\n".into()),
             "role" => said(format!("{}/{}\n", self.role, self.peer_role)),
             "cstate" => said(format!("{}\n", self.connection)),
@@ -62,6 +70,7 @@ impl Drbd {
 fn host(change: impl FnOnce(&mut Drbd)) -> (FakeHost, Rc<RefCell<Drbd>>) {
     let mut drbd = Drbd {
         up: true,
+        unknown: false,
         role: "Secondary",
         peer_role: "Secondary",
         connection: "Connected",
@@ -156,14 +165,16 @@ fn a_lost_connection_is_degraded_in_service() {
 
 #[test]
 fn a_resource_that_is_down_holds_nothing_and_says_how_to_bring_it_up() {
-    let (host, drbd) = host(|drbd| drbd.up = false);
-    assert!(!Volume::remove(&context(&host)).unwrap().changed);
-    let error = Volume::restore(&context(&host)).unwrap_err();
-    assert_eq!((error.code.as_str(), error.retry), ("drbd-down", Retry::Elsewhere));
-    assert!(error.message.contains("drbdadm up mail"), "{error}");
-    let found = Volume::assess(&context(&host)).unwrap();
-    assert_eq!((found[0].weight, found[0].code.as_str()), (Weight::Blocking, "drbd-down"));
-    assert_eq!(drbd.borrow().changes, [] as [&str; 0]);
+    for unknown in [false, true] {
+        let (host, drbd) = host(|drbd| (drbd.up, drbd.unknown) = (false, unknown));
+        assert!(!Volume::remove(&context(&host)).unwrap().changed);
+        let error = Volume::restore(&context(&host)).unwrap_err();
+        assert_eq!((error.code.as_str(), error.retry), ("drbd-down", Retry::Elsewhere));
+        assert!(error.message.contains("drbdadm up mail"), "{error}");
+        let found = Volume::assess(&context(&host)).unwrap();
+        assert_eq!((found[0].weight, found[0].code.as_str()), (Weight::Blocking, "drbd-down"));
+        assert_eq!(drbd.borrow().changes, [] as [&str; 0]);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! * [`prober`], [`timeline`]: who serves, asked of the application itself, from a network that is no host's.
 //! * [`strip`]: the power strip that a fence command talks to. [`arbiter`]: an etcd cluster. [`config`]: the modes.
 //! * [`volume`]: a mirrored volume with a file system, under the application.
+//! * [`vm`]: machines with a kernel of their own, for what the kernel of the others may lack.
 //! * [`peers`]: the same power cut for those that mainstay is compared with.
 //! * [`lab`]: all of it, ready for a scenario. The scenarios are in `tests/hosts`, and their table in
 //!   `docs/reference/scenarios.md`.
@@ -22,6 +23,7 @@ pub mod prober;
 pub mod strip;
 pub mod timeline;
 pub mod volume;
+pub mod vm;
 
 pub use config::{DEAD_TIME, Mode};
 pub use host::Host;

@@ -15,6 +15,7 @@
 
 mod attach;
 mod keeper;
+mod kernel_nbd;
 mod place;
 pub mod view;
 mod words;

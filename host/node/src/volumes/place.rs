@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use mainstay_core::names::{HierarchyName, NodeName, VolumeName};
@@ -26,6 +27,8 @@ pub(super) struct Place {
     pub(super) dir: PathBuf,
     pub(super) backing: PathBuf,
     pub(super) log: PathBuf,
+    /// Nothing is held back for longer.
+    pub(super) stall: Duration,
     /// The process's config, as text.
     pub(super) config: String,
 }
@@ -88,6 +91,7 @@ impl Place {
             id,
             backing,
             log,
+            stall: Duration::from_millis(volume.stall_time.0),
             config: format!("{config:#}\n"),
             dir,
         })

@@ -61,6 +61,27 @@ pub struct AttachedView {
     pub device: String,
     /// False: what stood behind it is gone.
     pub works: bool,
+    /// What makes a block device of it.
+    pub by: AttachedBy,
+}
+
+/// What makes a block device of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachedBy {
+    /// The kernel's own NBD client.
+    KernelNbd,
+    /// nbdfuse and a loop device.
+    Nbdfuse,
+}
+
+impl std::fmt::Display for AttachedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::KernelNbd => "the kernel's nbd",
+            Self::Nbdfuse => "nbdfuse and a loop device",
+        })
+    }
 }
 
 /// How far a resync is.
