@@ -325,7 +325,7 @@ impl Trouble<'_> {
                     ("restore", &["fails", "fails-half", "fails-for-now", "traps", "hangs"][..]),
                     ("remove", &["fails", "fails-for-now", "traps", "hangs"][..]),
                     ("check", &["cannot-tell", "hangs", "traps", "unmonitored"][..]),
-                    ("deep-check", &["cannot-tell", "hangs", "traps", "unmonitored"][..]),
+                    ("deep-check", &["finds-fault", "cannot-tell", "hangs", "traps"][..]),
                     ("assess", &["not-ready", "hangs", "traps", "fails"][..]),
                     ("recover", &["lies", "gives-up", "restarts-dependents", "hangs", "fails"][..]),
                 ]);

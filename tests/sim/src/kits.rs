@@ -26,6 +26,8 @@ pub enum Answer {
     Lies,
     /// Check: cannot tell.
     CannotTell,
+    /// Deep-check: it does not serve, although it looks as if it did.
+    FindsFault,
     /// Check: the kit knows nothing of its health.
     Unmonitored,
     /// Assess: something keeps restore from succeeding here.
@@ -46,6 +48,7 @@ impl Answer {
             "restarts-dependents" => Self::RestartsDependents,
             "lies" => Self::Lies,
             "cannot-tell" => Self::CannotTell,
+            "finds-fault" => Self::FindsFault,
             "unmonitored" => Self::Unmonitored,
             "not-ready" => Self::NotReady,
             _ => return None,
@@ -154,6 +157,7 @@ impl App {
             Answer::Traps => (done, fault(FaultKind::Trap, "the kit trapped")),
             Answer::Hangs => (done, fault(FaultKind::Timeout, "no answer within the budget")),
             Answer::CannotTell => (is, error(RetryWhere::Here)),
+            Answer::FindsFault => (is, Outcome::Report(report(Health::Failed, "nothing comes back", false))),
             Answer::NotReady => (is, Outcome::Findings(vec![no_room()])),
             Answer::Unmonitored => (is, Outcome::Report(report(Health::Healthy, "not monitored", true))),
         };
