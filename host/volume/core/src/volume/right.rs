@@ -171,10 +171,9 @@ impl Volume {
                 self.intent.dirty().regions(),
                 self.last_contact()
             ),
-            DurableState::Outdated | DurableState::Good => alloc::format!(
-                "everything that the other copy has acknowledged since {}",
-                self.last_contact()
-            ),
+            DurableState::Outdated | DurableState::Good => {
+                alloc::format!("everything that the other copy has acknowledged since {}", self.last_contact())
+            }
         }
     }
 
