@@ -152,6 +152,9 @@ fn render_status(out: &mut String, volume: &VolumeView, status: &StatusView) {
     if let Some(waits) = &status.waits {
         let _ = writeln!(out, "  waits: {waits}");
     }
+    if let Some(unread) = &status.unread {
+        let _ = writeln!(out, "  disk: {unread}");
+    }
     if let Some(failure) = &status.server.backing_failure {
         let _ = writeln!(out, "  backing: {failure}");
     }

@@ -89,6 +89,26 @@ impl UnixMs {
     }
 }
 
+/// For people, in UTC and to the second: `2026-04-02T13:00:09Z` (RFC 3339).
+impl fmt::Display for UnixMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        let (day, second) = (seconds / 86_400, seconds % 86_400);
+        // Days are counted from the first of March of the year 0, so that a leap day is a year's last one: from there on
+        // every month but February begins where a line of 153 days for five months says.
+        let day = day + 719_468;
+        let (era, day) = (day / 146_097, day % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        let year = era * 400 + year + next;
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 impl Sub for UnixMs {
     type Output = Millis;
 
@@ -132,6 +152,23 @@ mod tests {
         let back = Now { monotonic: Monotonic(6_000), unix: UnixMs(401_000) };
         assert_eq!((before.wall(Monotonic(4_000)), back.wall(Monotonic(4_000))), (UnixMs(999_000), UnixMs(399_000)));
         assert_eq!((back.stepped(&before), before.stepped(&back)), (-600_000, 600_000));
+    }
+
+    #[test]
+    fn a_time_is_shown_in_utc() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_767_225_599_000, "2025-12-31T23:59:59Z"),
+            (1_775_134_809_500, "2026-04-02T13:00:09Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(UnixMs(ms).to_string(), text);
+        }
+        assert!(UnixMs(u64::MAX).to_string().ends_with('Z'), "a clock may say anything");
     }
 
     #[test]

@@ -65,6 +65,34 @@ impl Progress {
     }
 }
 
+/// What a resync or a verify could not read on this copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// How many regions.
+    pub regions: u32,
+    /// The first of them.
+    pub first: Region,
+    /// What came of it.
+    pub error: DiskError,
+}
+
+impl Unread {
+    /// By how many there are.
+    #[must_use]
+    pub fn max(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let regions = |unread: Option<Self>| unread.map_or(0, |unread| unread.regions);
+        if regions(one) >= regions(other) { one } else { other }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DiskError::Errno(errno) = self.error;
+        let (regions, offset) = (self.regions, self.first.offset());
+        write!(f, "{regions} regions of this copy cannot be read, the first at byte {offset} (error {errno})")
+    }
+}
+
 /// How it stands with the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkState {
@@ -105,13 +133,13 @@ impl fmt::Display for SplitBrain {
         write!(
             f,
             "this copy has up to {} bytes in {} regions of its own, since {}; the peer's has up to {} bytes in {} \
-             regions, since {} (ms since 1970)",
+             regions, since {}",
             bytes(self.my_regions),
             self.my_regions,
-            self.mine.began.0,
+            self.mine.began,
             bytes(self.their_regions),
             self.their_regions,
-            self.theirs.began.0
+            self.theirs.began
         )
     }
 }
@@ -154,6 +182,8 @@ pub struct Status {
     pub alone: bool,
     /// Why it serves nothing though it is the source, if so.
     pub waits: Option<&'static str>,
+    /// What a resync or a verify that runs could not read here.
+    pub unread: Option<Unread>,
     /// Regions that the peer's copy may have otherwise.
     pub dirty_regions: u32,
     /// Of those, the ones that are only hot: written lately, and the same on both copies but for what is under way.
@@ -249,9 +279,17 @@ pub enum Event {
         regions: u32,
         /// Those that differed; a resync of them follows.
         different: u32,
+        /// Those that could not be read here.
+        unread: u32,
     },
     /// One of them.
     Different(Region),
+    /// Source: what it cannot copy, once in a while.
+    CopyUnread(Unread),
+    /// Source: what it cannot compare, once.
+    VerifyUnread(Unread),
+    /// Target: a region that it was to compare.
+    CheckUnread(Region, DiskError),
     /// Broken off.
     VerifyEnded,
     /// By the operator.
@@ -301,8 +339,8 @@ impl fmt::Display for Event {
             Self::ResyncBegan { regions } => write!(f, "resync of {regions} regions begins"),
             Self::GivesUp { regions, since } => write!(
                 f,
-                "this copy was the source and gives up what it alone has: up to {regions} regions, since {} (ms since 1970)",
-                since.began.0
+                "this copy was the source and gives up what it alone has: up to {regions} regions, since {}",
+                since.began
             ),
             Self::ResyncDone { regions } => write!(f, "resync is done: {regions} regions copied"),
             Self::UpToDate => f.write_str("both copies are up to date"),
@@ -319,10 +357,29 @@ impl fmt::Display for Event {
             }
             Self::ReadFailed(DiskError::Errno(errno)) => write!(f, "a read failed with error {errno}"),
             Self::PeerFailed => f.write_str("the backing of the peer's copy has failed: it drops out"),
-            Self::Verified { regions, different: 0 } => write!(f, "verify: all {regions} regions are the same"),
-            Self::Verified { regions, different } => {
+            Self::Verified { regions, different: 0, unread: 0 } => {
+                write!(f, "verify: all {regions} regions are the same")
+            }
+            Self::Verified { regions, different, unread: 0 } => {
                 write!(f, "verify: {different} of {regions} regions differ, and are copied now")
             }
+            Self::Verified { regions, different: 0, unread } => write!(
+                f,
+                "verify: {unread} of {regions} regions could not be read here, and are not compared; the others are the same"
+            ),
+            Self::Verified { regions, different, unread } => write!(
+                f,
+                "verify: {different} of {regions} regions differ, and are copied now; {unread} could not be read here, and are not compared"
+            ),
+            Self::CopyUnread(unread) => {
+                write!(f, "{unread}: the target stays inconsistent, and it is tried again every few seconds")
+            }
+            Self::VerifyUnread(unread) => write!(f, "{unread}: what cannot be read is not compared"),
+            Self::CheckUnread(region, DiskError::Errno(errno)) => write!(
+                f,
+                "verify: the region at byte {} cannot be read here (error {errno}), and is copied anew",
+                region.offset()
+            ),
             Self::Different(region) => write!(f, "verify: the region at byte {} differs", region.offset()),
             Self::VerifyEnded => f.write_str("verify was broken off"),
             Self::Paused => f.write_str("the mirror is paused"),

@@ -63,6 +63,14 @@ pub struct Buffer {
     pool: Pool,
 }
 
+impl Buffer {
+    /// The memory that it takes, in bytes: what [`Pool::used_bytes`] counts of it.
+    #[must_use]
+    pub fn room_bytes(&self) -> usize {
+        self.room
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 

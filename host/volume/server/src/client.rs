@@ -18,7 +18,8 @@ use crate::poll::Interest;
 /// Requests of one connection under way at once: deeper than queues of clients are (the kernel's and qemu's have 128
 /// and 16).
 pub const REQUESTS_MAX: usize = 256;
-/// Answers that a client may leave lying before it is not listened to any more, in bytes.
+/// Answers that a client may leave lying, and ask for, before it is not listened to any more, in bytes. One request may
+/// go beyond it.
 const UNSENT_BYTES_MAX: usize = 8 << 20;
 /// What is received in one turn before others have theirs, in bytes.
 const TURN_BYTES_MAX: usize = 4 << 20;
@@ -67,6 +68,8 @@ pub struct Client {
     inbox: Inbox<Request>,
     outbox: Outbox,
     under_way: usize,
+    /// What of them is to be read, in bytes.
+    reading_bytes: usize,
     /// Requests may be there that were received and not looked at, as enough was under way.
     is_held_back: bool,
 }
@@ -92,6 +95,7 @@ impl Client {
             inbox: Inbox::default(),
             outbox,
             under_way: 0,
+            reading_bytes: 0,
             is_held_back: false,
         })
     }
@@ -110,7 +114,18 @@ impl Client {
     }
 
     fn room(&self, room: usize) -> usize {
-        if self.outbox.bytes() > UNSENT_BYTES_MAX { 0 } else { room.min(REQUESTS_MAX - self.under_way) }
+        if self.has_asked_enough() { 0 } else { room.min(REQUESTS_MAX - self.under_way) }
+    }
+
+    fn has_asked_enough(&self) -> bool {
+        self.outbox.bytes() + self.reading_bytes > UNSENT_BYTES_MAX
+    }
+
+    /// Memory that is in use until the client itself goes on: answers that it does not take, and a request whose data it
+    /// has not sent. In bytes.
+    #[must_use]
+    pub fn idle_bytes(&self) -> usize {
+        self.outbox.data_bytes() + self.inbox.filling_bytes()
     }
 
     /// Whether it is still being agreed what it gets.
@@ -189,7 +204,7 @@ impl Client {
         }
         let (Offer::Open(export) | Offer::Closed(export, _)) = offer;
         while matches!(self.phase, Phase::Serving) {
-            self.is_held_back = incoming.len() >= most;
+            self.is_held_back = incoming.len() >= most || self.has_asked_enough();
             if self.is_held_back {
                 return Ok(());
             }
@@ -216,15 +231,17 @@ impl Client {
             Ok(Command::Disconnect) => self.phase = Phase::Leaving,
             Ok(command) => {
                 self.under_way += 1;
+                self.reading_bytes += read_bytes(command);
                 incoming.push(Incoming { cookie: request.cookie, command, data });
             }
             Err(failure) => self.outbox.push(&reply(request.cookie, Err(failure))),
         }
     }
 
-    /// Answers a request; with data, when it was a read.
-    pub fn answer(&mut self, cookie: u64, result: Result<Option<Buffer>, Failure>) {
+    /// Answers a request; with data, when it was a read of so many bytes.
+    pub fn answer(&mut self, cookie: u64, read_bytes: usize, result: Result<Option<Buffer>, Failure>) {
         self.under_way -= 1;
+        self.reading_bytes -= read_bytes;
         self.outbox.push(&reply(cookie, result.as_ref().map(|_| ()).map_err(|failure| *failure)));
         if let Ok(Some(data)) = result {
             self.outbox.push_data(Arc::new(data));
@@ -237,5 +254,14 @@ impl Client {
     /// When the connection is gone.
     pub fn send(&mut self) -> Result<(), ClientError> {
         Ok(self.outbox.send(&mut self.socket)?)
+    }
+}
+
+/// How many bytes are read for this.
+#[must_use]
+pub fn read_bytes(command: Command) -> usize {
+    match command {
+        Command::Read { length, .. } => length as usize,
+        Command::Write { .. } | Command::Flush | Command::Zero { .. } | Command::Disconnect => 0,
     }
 }

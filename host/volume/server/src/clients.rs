@@ -128,11 +128,17 @@ impl Clients {
         self.clients.iter().filter(|(_, entry)| entry.client.is_held_back(room)).map(|(key, _)| *key).collect()
     }
 
-    /// Answers a request of a client, if it is still there.
-    pub fn answer(&mut self, key: u64, cookie: u64, result: Result<Option<Buffer>, Failure>) {
+    /// Answers a request of a client, if it is still there; see [`Client::answer`].
+    pub fn answer(&mut self, key: u64, cookie: u64, read_bytes: usize, result: Result<Option<Buffer>, Failure>) {
         if let Some(entry) = self.clients.get_mut(&key) {
-            entry.client.answer(cookie, result);
+            entry.client.answer(cookie, read_bytes, result);
         }
+    }
+
+    /// Memory that is in use until clients go on by themselves, in bytes.
+    #[must_use]
+    pub fn idle_bytes(&self) -> usize {
+        self.clients.values().map(|entry| entry.client.idle_bytes()).sum()
     }
 
     /// Listens to nobody any more: what is under way is answered.

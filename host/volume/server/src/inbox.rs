@@ -73,6 +73,12 @@ impl<H> Inbox<H> {
         self.partial.is_some()
     }
 
+    /// The memory for that data, in bytes.
+    #[must_use]
+    pub fn filling_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.data.room_bytes())
+    }
+
     /// A head was understood, and its data follows.
     pub fn fill(&mut self, head: H, data: Buffer) {
         self.partial = Some(Partial { head, data, filled: 0 });

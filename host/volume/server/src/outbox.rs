@@ -33,6 +33,8 @@ pub struct Outbox {
     /// How much of the first is sent.
     sent: usize,
     bytes: usize,
+    /// The memory of the data in it.
+    data_bytes: usize,
 }
 
 impl Outbox {
@@ -52,6 +54,7 @@ impl Outbox {
     pub fn push_data(&mut self, data: Arc<Buffer>) {
         if !data.is_empty() {
             self.bytes += data.len();
+            self.data_bytes += data.room_bytes();
             self.pieces.push_back(Piece::Data(data));
         }
     }
@@ -60,6 +63,12 @@ impl Outbox {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The memory that the data in it takes, in bytes.
+    #[must_use]
+    pub fn data_bytes(&self) -> usize {
+        self.data_bytes
     }
 
     /// Sends what can be sent without waiting.
@@ -95,7 +104,9 @@ impl Outbox {
                 break;
             }
             self.sent -= length;
-            self.pieces.pop_front();
+            if let Some(Piece::Data(data)) = self.pieces.pop_front() {
+                self.data_bytes -= data.room_bytes();
+            }
         }
     }
 }
@@ -153,6 +164,6 @@ mod tests {
             outbox.send(&mut narrow).unwrap();
         }
         assert_eq!(narrow.got, b"one two data end");
-        assert!(outbox.pieces.is_empty() && outbox.sent == 0);
+        assert!(outbox.pieces.is_empty() && outbox.sent == 0 && outbox.data_bytes() == 0);
     }
 }

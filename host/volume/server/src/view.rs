@@ -31,6 +31,9 @@ pub struct StatusView {
     pub alone: bool,
     /// Why it serves nothing though it is the source.
     pub waits: Option<String>,
+    /// What a resync or a verify that runs could not read here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
     /// Regions that the peer's copy may have otherwise.
     pub dirty_regions: u32,
     /// Of those, the ones that are only hot.
@@ -205,6 +208,7 @@ pub fn status(name: &str, status: &Status, server: ServerView) -> StatusView {
         generation: status.generation,
         alone: status.alone,
         waits: status.waits.map(ToOwned::to_owned),
+        unread: status.unread.map(|unread| unread.to_string()),
         dirty_regions: status.dirty_regions,
         hot_regions: status.hot_regions,
         verify: status.verify.map(|(Progress { done, of }, different_regions)| VerifyView {

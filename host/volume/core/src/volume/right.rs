@@ -167,14 +167,13 @@ impl Volume {
     fn given_up(&self) -> alloc::string::String {
         match self.label.state {
             DurableState::Inconsistent => alloc::format!(
-                "this copy is in the middle of a resync, was created empty, or its disk failed: up to {} regions of it may be of different times; a file system on it may be damaged. Last contact {} (ms since 1970)",
+                "this copy is in the middle of a resync, was created empty, or its disk failed: up to {} regions of it may be of different times; a file system on it may be damaged. Last contact {}",
                 self.intent.dirty().regions(),
-                self.last_contact().0
+                self.last_contact()
             ),
-            DurableState::Outdated | DurableState::Good => alloc::format!(
-                "everything that the other copy has acknowledged since {} (ms since 1970)",
-                self.last_contact().0
-            ),
+            DurableState::Outdated | DurableState::Good => {
+                alloc::format!("everything that the other copy has acknowledged since {}", self.last_contact())
+            }
         }
     }
 

@@ -575,8 +575,14 @@ impl Volume {
             Ok(DiskDone::Checksum(mine)) if self.session.link == Some(link) => {
                 self.send(Message::Checked { region, same: mine == theirs }, None);
             }
-            Ok(_) => {}
-            Err(error) => self.fail("reading to verify", error),
+            // What cannot be read is not the same: it is copied, which is what has a disk replace a bad sector. A disk that
+            // cannot be written either has failed (V10).
+            Err(error) if self.session.link == Some(link) => {
+                self.report(Event::CheckUnread(region, error));
+                self.send(Message::Checked { region, same: false }, None);
+            }
+            // Nobody waits for it any more.
+            Ok(_) | Err(_) => {}
         }
     }
 }

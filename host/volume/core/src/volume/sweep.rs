@@ -12,8 +12,11 @@ use super::{Gate, Op, Volume};
 use crate::io::{Data, DiskDone, DiskError, DiskId, DiskOp, OperatorId, Output, Refusal};
 use crate::message::Message;
 use crate::planted::{self, Bug};
-use crate::status::{Event, Progress};
+use crate::status::{Event, Progress, Unread};
 use crate::types::{Extent, Region};
+
+/// Regions of a resync that could not be read are tried again after so long.
+const AGAIN: Millis = Millis::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -40,6 +43,11 @@ pub(super) struct Sweep {
     regions: BTreeMap<Region, At>,
     progress: Progress,
     different: u32,
+    /// What could not be read here, and the same of a resync's pass before this one.
+    unread: Option<Unread>,
+    unread_before: Option<Unread>,
+    /// When a resync begins its next pass, if not at once.
+    again: Option<Monotonic>,
     /// The last flush of both is asked for, or done.
     ending: bool,
     /// What may be used by now, in bytes; below zero after a region that was more than that.
@@ -58,11 +66,18 @@ impl Sweep {
         (self.kind == Kind::Verify).then_some((self.progress, self.different))
     }
 
-    /// When the rate limit lets the next region through.
+    /// What could not be read here of late.
+    pub(super) fn unread(&self) -> Option<Unread> {
+        Unread::max(self.unread, self.unread_before)
+    }
+
+    /// When the rate limit lets the next region through, or the next pass is due.
     pub(super) fn next_timer(&self, rate: Option<u64>) -> Option<Monotonic> {
-        let rate = rate.filter(|_| self.budget < 0)?;
-        let ms = self.budget.unsigned_abs().saturating_mul(1000).div_ceil(rate.max(1));
-        Some(self.budget_at + Millis(ms))
+        let rate = rate.filter(|_| self.budget < 0).map(|rate| {
+            let ms = self.budget.unsigned_abs().saturating_mul(1000).div_ceil(rate.max(1));
+            self.budget_at + Millis(ms)
+        });
+        rate.max(self.again)
     }
 }
 
@@ -84,6 +99,9 @@ impl Volume {
             regions: BTreeMap::new(),
             progress: Progress { done: 0, of },
             different: 0,
+            unread: None,
+            unread_before: None,
+            again: None,
             ending: false,
             budget: 0,
             budget_at: self.now.monotonic,
@@ -159,6 +177,10 @@ impl Volume {
                 sweep.budget_at = self.now.monotonic;
             }
         }
+        if sweep.again.is_some_and(|again| self.now.monotonic < again) {
+            return;
+        }
+        sweep.again = None;
         let away = self.intent.away();
         while sweep.regions.len() < self.config.resync_regions_max as usize && sweep.budget >= 0 {
             let next = match sweep.kind {
@@ -199,9 +221,33 @@ impl Volume {
             }
             (Ok(DiskDone::Read { .. }), None) => self.outputs.push_back(Output::Forget(Data::Read(id))),
             (Ok(_), _) => {}
-            // V10: a source that cannot read what it has to copy is no source.
-            (Err(error), _) => self.fail("reading to copy", error),
+            (Err(error), Some(_)) => self.not_read(region, error),
+            // Nobody waits for it any more.
+            (Err(_), None) => {}
         }
+    }
+
+    /// V10: like a client's read that fails, it is no more than that region's matter. It stays in the log, so that the
+    /// target of a resync stays inconsistent (V12), and writes to it go to both copies meanwhile.
+    fn not_read(&mut self, region: Region, error: DiskError) {
+        let Some(sweep) = &mut self.sweep else { return };
+        sweep.regions.remove(&region);
+        if sweep.kind == Kind::Verify {
+            sweep.progress.done += 1;
+        }
+        let unread = sweep.unread.get_or_insert(Unread { regions: 0, first: region, error });
+        unread.regions += 1;
+        let unread = *unread;
+        // Once in a pass, and not again if it is as it was.
+        let known = sweep.unread_before.is_some_and(|it| (it.first, it.error) == (unread.first, unread.error));
+        let event = match sweep.kind {
+            Kind::Resync => Event::CopyUnread(unread),
+            Kind::Verify => Event::VerifyUnread(unread),
+        };
+        if unread.regions == 1 && !known {
+            self.report(event);
+        }
+        self.stir();
     }
 
     /// The target has written a region.
@@ -236,8 +282,9 @@ impl Volume {
         match sweep.kind {
             Kind::Verify if sweep.next.0 >= self.intent.away().regions() => {
                 let (regions, different) = (sweep.progress.of, sweep.different);
+                let unread = sweep.unread.map_or(0, |unread| unread.regions);
                 self.sweep = None;
-                self.report(Event::Verified { regions, different });
+                self.report(Event::Verified { regions, different, unread });
                 if let Some(link) = self.session.link.filter(|_| different > 0) {
                     self.after_log(Then::Merged(link));
                 }
@@ -246,9 +293,11 @@ impl Volume {
                 sweep.ending = true;
                 if planted::is(Bug::WholeUnflushed) { self.flushed_whole() } else { self.flush_both(Purpose::Whole) }
             }
-            // What became away behind the sweep, if anything.
+            // What could not be read, or became away behind the sweep, if anything.
             Kind::Resync if self.intent.away().count() > 0 && self.intent.away().next(sweep.next).is_none() => {
                 sweep.next = Region(0);
+                sweep.again = sweep.unread.map(|_| self.now.monotonic + AGAIN);
+                sweep.unread_before = sweep.unread.take();
                 self.stir();
             }
             Kind::Verify | Kind::Resync => {}

@@ -2,6 +2,7 @@
 //! `tests/sim`.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks for one thing among all that comes out")]
 
+use std::string::ToString as _;
 use std::vec;
 use std::vec::Vec;
 
@@ -12,7 +13,7 @@ use crate::io::{Basis, ConnectionId, Marked, Mode, OperatorRequest, ReceivedId, 
 use crate::label::LABEL_BYTES;
 use crate::log::log_bytes;
 use crate::message::{Identity, Sent, VERSION};
-use crate::status::{CopyState, LinkState, Promotion};
+use crate::status::{CopyState, LinkState, Progress, Promotion, Unread};
 use crate::types::{Epoch, Extent, Generation};
 
 const SIZE: u64 = 8 * REGION_BYTES;
@@ -24,6 +25,8 @@ struct Rig {
     out: Vec<Output>,
     /// Writes of label and log, and disk operations, are not done.
     holds: bool,
+    /// Its disk gives an error when this region is read.
+    unreadable: Option<Region>,
 }
 
 fn config() -> Config {
@@ -48,7 +51,7 @@ impl Rig {
         let (label, log) = disks(first);
         let now = Now { monotonic: Monotonic(0), unix: UnixMs(1_000) };
         let volume = Volume::open(config, &label, &log, now).unwrap();
-        let mut rig = Self { volume, now: 0, out: Vec::new(), holds: false };
+        let mut rig = Self { volume, now: 0, out: Vec::new(), holds: false, unreadable: None };
         rig.run();
         rig
     }
@@ -56,17 +59,22 @@ impl Rig {
     /// A source that mirrors; all is copied, and both have flushed.
     fn mirroring(config: Config) -> Self {
         let mut rig = Self::new(config, true);
-        rig.input(Input::Right { epoch: epoch(3), until: None });
-        rig.link(1);
-        rig.hello(&peer(2, Generation::BLANK));
-        rig.operator(OperatorRequest::Promote(Basis::Free)).unwrap();
-        let ready = Message::Ready(Box::new(Identity { epoch: epoch(3), ..peer(2, Generation::BLANK) }));
-        rig.says(ready);
-        rig.says(Message::Behind);
-        rig.answer_all();
+        rig.copy_all();
         rig.says(Message::UpToDate);
         assert_eq!(rig.volume.status().link, LinkState::Connected);
         rig
+    }
+
+    /// It becomes the source of an empty target, and copies what it can.
+    fn copy_all(&mut self) {
+        self.input(Input::Right { epoch: epoch(3), until: None });
+        self.link(1);
+        self.hello(&peer(2, Generation::BLANK));
+        self.operator(OperatorRequest::Promote(Basis::Free)).unwrap();
+        let ready = Message::Ready(Box::new(Identity { epoch: epoch(3), ..peer(2, Generation::BLANK) }));
+        self.says(ready);
+        self.says(Message::Behind);
+        self.answer_all();
     }
 
     /// The same, and the first region is hot.
@@ -105,12 +113,16 @@ impl Rig {
                 self.handle(Input::Written { id: *id, result: Ok(()) });
             }
             Output::Disk { id, op } => {
-                let done = match op {
-                    DiskOp::Read(_) => DiskDone::Read { checksum: 7, zero: false },
-                    DiskOp::Checksum(_) => DiskDone::Checksum(7),
-                    _ => DiskDone::Done,
+                let unreadable = self.unreadable.map(Region::offset);
+                let result = match op {
+                    DiskOp::Read(extent) | DiskOp::Checksum(extent) if Some(extent.offset) == unreadable => {
+                        Err(DiskError::Errno(5))
+                    }
+                    DiskOp::Read(_) => Ok(DiskDone::Read { checksum: 7, zero: false }),
+                    DiskOp::Checksum(_) => Ok(DiskDone::Checksum(7)),
+                    _ => Ok(DiskDone::Done),
                 };
-                self.handle(Input::Disk { id: *id, result: Ok(done) });
+                self.handle(Input::Disk { id: *id, result });
             }
             _ => {}
         }
@@ -193,6 +205,14 @@ impl Rig {
                 return;
             }
         }
+    }
+
+    fn events(&self) -> Vec<&Event> {
+        let events = self.out.iter().filter_map(|output| match output {
+            Output::Report(event) => Some(&**event),
+            _ => None,
+        });
+        events.collect()
     }
 
     /// What the disk was asked for and has not done.
@@ -598,7 +618,7 @@ impl Rig {
     fn again(self, disks: &(Vec<u8>, Vec<u8>)) -> Self {
         let now = Now { monotonic: Monotonic(self.now), unix: UnixMs(1_000 + self.now) };
         let volume = Volume::open(config(), &disks.0, &disks.1, now).unwrap();
-        let mut rig = Self { volume, now: self.now, out: Vec::new(), holds: false };
+        let mut rig = Self { volume, now: self.now, out: Vec::new(), holds: false, unreadable: None };
         rig.run();
         rig
     }
@@ -755,4 +775,91 @@ fn v4_a_copy_that_was_promoted_and_meets_one_that_has_more_keeps_its_right() {
     assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
     // The other copy may not be one that is to be had: its disk has failed.
     assert_eq!(rig.operator(OperatorRequest::Promote(Basis::Force)), Ok(()));
+}
+
+#[test]
+fn v10_what_a_resync_cannot_read_is_copied_as_soon_as_it_can_be_read() {
+    let mut rig = Rig::new(config(), true);
+    rig.unreadable = Some(Region(3));
+    rig.copy_all();
+    let status = rig.volume.status();
+    assert_eq!((status.role, status.copy, status.alone), (Role::Source, CopyState::UpToDate, false));
+    assert_eq!(status.link, LinkState::Resync(Progress { done: 7, of: 8 }));
+    let unread = Unread { regions: 1, first: Region(3), error: DiskError::Errno(5) };
+    assert_eq!(status.unread, Some(unread));
+    assert!(rig.volume.intent.dirty().has(Region(3)), "the bit stays");
+    // Nobody waits for it.
+    rig.write(1, Region(3).offset(), false);
+    assert!(matches!(rig.sent()[..], [Message::Write { .. }]), "{:?}", rig.out);
+    rig.answer_all();
+    let copied = |rig: &Rig| rig.sent().iter().any(|sent| matches!(sent, Message::Copy { region: Region(3), .. }));
+    for second in 1..5 {
+        rig.says(Message::Ping);
+        rig.at(second * 1_000);
+        assert!(!copied(&rig) && rig.events().is_empty(), "{:?}", rig.out);
+    }
+    rig.at(5_000);
+    assert!(!copied(&rig) && rig.events().is_empty(), "it is as it was: {:?}", rig.out);
+    assert_eq!(rig.volume.status().unread, Some(unread));
+    rig.unreadable = None;
+    rig.says(Message::Ping);
+    rig.at(10_000);
+    assert!(copied(&rig), "{:?}", rig.out);
+    rig.answer_all();
+    rig.says(Message::UpToDate);
+    let status = rig.volume.status();
+    assert_eq!((status.link, status.unread), (LinkState::Connected, None));
+}
+
+#[test]
+fn v10_what_a_source_cannot_read_is_not_compared() {
+    let mut rig = Rig::mirroring(config());
+    rig.unreadable = Some(Region(3));
+    rig.operator(OperatorRequest::Verify).unwrap();
+    let unread = Unread { regions: 1, first: Region(3), error: DiskError::Errno(5) };
+    assert_eq!(rig.events(), [&Event::VerifyUnread(unread)]);
+    assert_eq!(rig.volume.status().unread, Some(unread));
+    for region in [0, 1, 2, 4, 5, 6, 7].map(Region) {
+        rig.says(Message::Checked { region, same: true });
+    }
+    assert!(rig.events().contains(&&Event::Verified { regions: 8, different: 0, unread: 1 }), "{:?}", rig.out);
+    let status = rig.volume.status();
+    assert_eq!((status.role, status.link, status.unread), (Role::Source, LinkState::Connected, None));
+}
+
+#[test]
+fn v10_what_a_target_cannot_read_differs() {
+    let mut rig = Rig::new(config(), false);
+    rig.link(1);
+    let first = Generation { epoch: 0, side: Side::B, began: UnixMs(1) };
+    rig.hello(&peer(7, first));
+    rig.says(Message::Begin(Box::new(Identity { source: true, ..peer(7, first) })));
+    rig.out.clear();
+    rig.unreadable = Some(Region(3));
+    for region in [2, 3].map(Region) {
+        rig.says(Message::Check { region, checksum: 7 });
+    }
+    let answers = [2, 3].map(|region| Message::Checked { region: Region(region), same: region == 2 });
+    assert_eq!(rig.sent(), [&answers[0], &answers[1]]);
+    assert_eq!(rig.events(), [&Event::CheckUnread(Region(3), DiskError::Errno(5))]);
+    assert_eq!(rig.volume.status().copy, CopyState::Inconsistent, "it has not failed");
+}
+
+#[test]
+fn times_are_shown_in_utc() {
+    let mut rig = Rig::hot(config());
+    let generation = Generation { epoch: 3, side: Side::A, began: UnixMs(1_775_134_809_500) };
+    rig.volume.label.generation = generation;
+    let split = rig.volume.split(&peer(2, Generation { began: UnixMs(951_782_399_999), ..generation }));
+    let said = Event::SplitBrain(split).to_string();
+    assert!(said.contains("since 2026-04-02T13:00:09Z") && said.contains("since 2000-02-28T23:59:59Z"), "{said}");
+    let said = Event::GivesUp { regions: 1, since: generation }.to_string();
+    assert!(said.ends_with("since 2026-04-02T13:00:09Z"), "{said}");
+    for state in [DurableState::Inconsistent, DurableState::Outdated] {
+        let mut rig = Rig::new(config(), true);
+        rig.volume.label.state = state;
+        rig.volume.label.contact = UnixMs(1_775_134_809_500);
+        let Promotion::Force(lost) = rig.volume.status().promotion else { panic!("{state:?}") };
+        assert!(lost.ends_with("2026-04-02T13:00:09Z"), "{lost}");
+    }
 }

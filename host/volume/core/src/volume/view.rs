@@ -18,6 +18,7 @@ impl Volume {
             generation: self.label.generation,
             alone: self.gate == Gate::Alone,
             waits: self.waits(),
+            unread: self.sweep.as_ref().and_then(super::Sweep::unread),
             dirty_regions: self.intent.dirty().count(),
             hot_regions: if self.gate == Gate::Mirror { self.intent.hot_count() } else { 0 },
             verify: self.sweep.as_ref().and_then(super::Sweep::verify),

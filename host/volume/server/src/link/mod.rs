@@ -36,7 +36,8 @@ const AGAIN_MIN: Duration = Duration::from_millis(250);
 const AGAIN_MAX: Duration = Duration::from_secs(4);
 /// One that has lasted for so long was good.
 const GOOD: Duration = Duration::from_secs(10);
-/// Strangers, at one time. Further ones are turned away.
+/// Strangers, at one time. For a further one the one that has taken longest has to go: who only connects, and says
+/// nothing, keeps nobody out.
 const STRANGERS_MAX: usize = 8;
 /// What is received in one turn before others have theirs, in bytes.
 const TURN_BYTES_MAX: usize = 4 << 20;
@@ -76,6 +77,8 @@ enum Over {
     Frame(#[from] FrameError),
     #[error("a new connection takes its place")]
     Replaced,
+    #[error("it has not shown who it is, and there are too many who have not")]
+    Crowded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +223,7 @@ impl Link {
     /// When the system has no more of something.
     pub fn ready(&mut self, ready: Ready, pool: &Pool, poll: &Poll, happenings: &mut Vec<Happening>) -> io::Result<()> {
         if ready.key == Self::KEYS_FROM {
-            return self.accept(poll);
+            return self.accept(poll, happenings);
         }
         let Some(connection) = self.connections.get_mut(&ready.key) else { return Ok(()) };
         if connection.phase == Phase::Connecting {
@@ -247,13 +250,14 @@ impl Link {
         Ok(())
     }
 
-    fn accept(&mut self, poll: &Poll) -> io::Result<()> {
+    fn accept(&mut self, poll: &Poll, happenings: &mut Vec<Happening>) -> io::Result<()> {
         let Some(listener) = &self.listener else { return Ok(()) };
         match listener.accept() {
             Ok((socket, address)) => {
-                let strangers = self.connections.values().filter(|one| one.phase == Phase::Introducing).count();
-                if strangers >= STRANGERS_MAX {
-                    return Ok(());
+                let strangers = self.connections.iter().filter(|(_, one)| one.phase == Phase::Introducing);
+                let strangers: Vec<u64> = strangers.map(|(key, _)| *key).collect();
+                if let Some(oldest) = strangers.first().filter(|_| strangers.len() >= STRANGERS_MAX) {
+                    self.end(*oldest, &Over::Crowded, happenings);
                 }
                 socket.set_nonblocking(true)?;
                 let session =

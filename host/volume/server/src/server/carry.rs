@@ -254,7 +254,7 @@ impl Server {
             Err(RequestError::Invalid) => Err(Failure::Invalid),
             Err(RequestError::Stalled | RequestError::Backing | RequestError::TooMany) => Err(Failure::Io),
         };
-        self.clients.answer(request.client, request.cookie, result);
+        self.clients.answer(request.client, request.cookie, request.read_bytes, result);
     }
 }
 

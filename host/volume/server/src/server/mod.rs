@@ -27,7 +27,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::buffers::{Buffer, Pool};
-use crate::client::Incoming;
+use crate::client::{Incoming, read_bytes};
 use crate::clients::Clients;
 use crate::config::{Config, ConfigError};
 use crate::control::wire::{Ask, Outcome, Reply, Said};
@@ -46,7 +46,9 @@ use crate::view::{self, ServerView};
 use carry::{Operation, Question, Writing};
 
 /// Memory for data on its way, in bytes: above it nobody is listened to until some is free again. Two of the longest
-/// requests, or the deepest queue of 4 KiB writes many times over.
+/// requests, or the deepest queue of 4 KiB writes many times over. What only a client itself can free, by taking its
+/// answers or sending the rest of a request, does not count, so that one that stands still stops nobody else; it is
+/// bounded for each.
 const BUFFERS_BYTES_MAX: usize = 64 << 20;
 /// How often it is looked whether the backing is still what it was.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -113,6 +115,8 @@ struct Request {
     cookie: u64,
     /// To be written.
     data: Option<Arc<Buffer>>,
+    /// How much is to be read.
+    read_bytes: usize,
     /// What was read.
     read: Option<Buffer>,
 }
@@ -328,7 +332,7 @@ impl Server {
 
     /// Whether enough data is on its way.
     fn is_full(&self) -> bool {
-        self.pool.used_bytes() > BUFFERS_BYTES_MAX
+        self.pool.used_bytes().saturating_sub(self.clients.idle_bytes()) > BUFFERS_BYTES_MAX
     }
 
     /// How many requests may be taken from clients now.
@@ -383,7 +387,8 @@ impl Server {
                 }
                 Command::Disconnect => unreachable!("a client that says good-bye asks for nothing"),
             };
-            let request = Request { client: ready.key, cookie, data: data.map(Arc::new), read: None };
+            let read_bytes = read_bytes(command);
+            let request = Request { client: ready.key, cookie, data: data.map(Arc::new), read_bytes, read: None };
             let id = RequestId(self.requests.insert(request));
             self.tell(Input::Request { id, connection: ConnectionId(ready.key), kind });
         }

@@ -127,6 +127,17 @@ impl Client {
         Ok(data)
     }
 
+    /// What it says and hears, byte by byte.
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
+    /// Is gone at once, without a word.
+    pub(crate) fn vanish(self) {
+        // It may be gone already.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }

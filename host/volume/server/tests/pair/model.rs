@@ -113,7 +113,8 @@ impl Model {
     /// Begins to note anew which regions are written, and how many bytes.
     pub(crate) fn note_anew(&mut self) {
         self.touched = self.asked.values().flat_map(regions).collect();
-        self.written_bytes = 0;
+        // What waits for an answer may not have been sent to the other copy yet.
+        self.written_bytes = self.asked.values().map(|sectors| (sectors.len() * SECTOR) as u64).sum();
     }
 
     /// Regions that were written since it was noted anew, or were being written then; and how many bytes.

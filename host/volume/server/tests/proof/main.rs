@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint knows tests only by their attribute, and this is for tests only")]
 
+mod attacks;
 mod disk;
 mod fio;
 mod kills;
