@@ -28,6 +28,8 @@ pub struct Daemon {
     pub(super) life: u64,
     /// What the core has said last of the right to write.
     pub(super) right: Option<ToVolume>,
+    /// Since when it has said so of this claim.
+    pub(super) right_since: u64,
     /// Whose question this is: of which start of the process, by its own number.
     numbers: BTreeMap<u64, (u64, io::Token)>,
     /// What the process was asked for the peer, by the number that it was given.
@@ -63,6 +65,13 @@ impl Joined {
     pub(super) fn core_says(&mut self, m: usize, told: ToVolume) {
         match told {
             ToVolume::Right { .. } | ToVolume::RightEnded => {
+                let claim = |told: &ToVolume| match told {
+                    ToVolume::Right { claim, .. } => Some(claim.clone()),
+                    ToVolume::RightEnded | ToVolume::MarkOutdated { .. } | ToVolume::Marked { .. } => None,
+                };
+                if self.daemons[m].right.as_ref().and_then(claim) != claim(&told) {
+                    self.daemons[m].right_since = self.now();
+                }
                 self.daemons[m].right = Some(told);
                 self.tell_right(m);
             }
