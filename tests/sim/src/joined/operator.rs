@@ -60,6 +60,8 @@ impl Operator {
             (Some(m), Some(owner)) if m != owner => switchover(joined, owner, m),
             (Some(m), Some(_)) => in_service(joined, m),
             (Some(m), None) => force(joined, m),
+            // Nor does force without a right.
+            (None, Some(owner)) if self.asked % 4 == 3 => force(joined, owner),
             // Neither can be promoted as it is: what may be lost is shown, and the operator decides.
             (None, Some(owner)) if by_force(owner) => {
                 joined.volume.count("operator: promotes by force");
