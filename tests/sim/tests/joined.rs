@@ -14,7 +14,7 @@ use mainstay_sim::scenario::Mode;
 const CORPUS: u64 = 1_000;
 /// Fresh seeds are run for so long.
 const FRESH: Duration = Duration::from_secs(5);
-/// Late marks that are tried, and old words.
+/// Late marks that are tried, old words, and journals that are both lost.
 const LATE_MARKS: u64 = 150;
 /// Of the steps of the small workload every so many-th is tried, from another one in each mode.
 const STRIDE: u64 = 8;
@@ -134,6 +134,14 @@ fn a_mark_that_meets_the_end_of_the_one_before_at_the_arbiter() {
 fn a_word_that_the_arbiter_is_not_told_and_a_later_daemon() {
     let counts = all_hold(|number| (number < LATE_MARKS as usize).then(|| Case::old_word(number as u64)));
     for wanted in ["cluster word: true", "right: by word", "right: by arbiter"] {
+        assert!(counts.contains_key(wanted), "{wanted} never occurred: {counts:#?}");
+    }
+}
+
+#[test]
+fn both_journals_are_lost_and_claims_go_on_above_the_labels() {
+    let counts = all_hold(|number| (number < LATE_MARKS as usize).then(|| Case::lost_journals(number as u64)));
+    for wanted in ["fault lose-disk", "cluster claim: switchover", "promoted: Free"] {
         assert!(counts.contains_key(wanted), "{wanted} never occurred: {counts:#?}");
     }
 }

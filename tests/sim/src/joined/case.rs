@@ -128,6 +128,25 @@ impl Case {
         case
     }
 
+    /// Both nodes lose their journals, without an arbiter: nobody knows any more how far claims have come but the labels.
+    #[must_use]
+    pub fn lost_journals(seed: u64) -> Self {
+        let mut dice = Random::of(seed, 14);
+        let mode = dice.pick(&[Mode::Confirm, Mode::ConfirmInTime, Mode::Automatic, Mode::Fence]);
+        let mut case = Self::calm(seed, mode, if mode == Mode::Confirm { 1 } else { 2 }, false);
+        let (lost, second) = (CALM + 2_000 + dice.below(3_000), dice.below(6_000));
+        let mut add = |at: u64, lasts: u64, what: &str| {
+            case.scenario.faults.push(Fault { at: Millis(at), lasts: Millis(lasts), what: what.into() });
+        };
+        if dice.chance(700) {
+            add(CALM, 0, "ask a switchover h b");
+        }
+        let (first, other) = dice.pick(&[("a", "b"), ("b", "a")]);
+        add(lost, second + 1_000 + dice.below(6_000), &format!("lose-disk {first}"));
+        add(lost + second, 1_000 + dice.below(6_000), &format!("lose-disk {other}"));
+        case
+    }
+
     /// A small workload while all is well, and each of a few things at each `stride`-th step of it, from the `first`.
     #[must_use]
     pub fn every_point(seed: u64, mode: Mode, first: u64, stride: u64) -> Vec<Self> {
