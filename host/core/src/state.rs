@@ -209,6 +209,10 @@ pub struct HierarchyState {
     pub informed: bool,
     /// The newest claim known.
     pub claim: Option<Claim>,
+    /// Which daemon of this node has entered that claim in the journal. After a journal was lost, one of the same name is
+    /// entered by another: it may be another claim.
+    #[serde(default)]
+    pub entered: u64,
     /// What its claimant says of it.
     pub standing: Standing,
     /// The offer this node has declined, with the revision that made it.
@@ -269,9 +273,10 @@ impl HierarchyState {
         self.resources.values().any(|resource| resource.presence != Presence::Out)
     }
 
-    fn set_claim(&mut self, claim: Option<Claim>, standing: Standing) {
+    fn set_claim(&mut self, claim: Option<Claim>, standing: Standing, incarnation: u64) {
         let id = |claim: &Option<Claim>| claim.as_ref().map(|claim| claim.id.clone());
         if id(&claim) != id(&self.claim) {
+            self.entered = incarnation;
             self.promised = None;
             self.claimed_for = None;
             self.forced = false;
@@ -526,8 +531,9 @@ impl State {
             }
             Record::Drained { drained } => self.drained = *drained,
             Record::Claimed { hierarchy, claim, cause, tried, failover, forced, word } => {
+                let incarnation = self.incarnation;
                 let state = self.hierarchy(hierarchy);
-                state.set_claim(Some(claim.clone()), Standing::default());
+                state.set_claim(Some(claim.clone()), Standing::default(), incarnation);
                 state.claimed_for = Some(*cause);
                 state.forced = *forced;
                 state.word = *word;
@@ -542,8 +548,9 @@ impl State {
                 self.damaged &= self.hierarchies.values().any(|hierarchy| hierarchy.unknown);
             }
             Record::Learned { hierarchy, claim, standing, failovers, intent } => {
+                let incarnation = self.incarnation;
                 let state = self.hierarchy(hierarchy);
-                state.set_claim(claim.clone(), standing.clone());
+                state.set_claim(claim.clone(), standing.clone(), incarnation);
                 state.failovers.clone_from(failovers);
                 state.tried.clone_from(&standing.tried);
                 state.intent = intent.clone();

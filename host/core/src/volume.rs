@@ -17,6 +17,9 @@ pub enum ToVolume {
     Right {
         /// By this claim of this node.
         claim: ClaimId,
+        /// Which daemon of this node has entered it in the journal: the same claim of another one is another claim, made, or
+        /// heard of, after a journal was lost.
+        entered: u64,
         /// Until then; none: until another claim is seen.
         until: Option<Monotonic>,
         /// On what a promotion of its copy may rest (V4).
@@ -65,6 +68,9 @@ pub enum FromVolume {
         /// Whether the other copy is.
         outdated: bool,
     },
+    /// The newest claim that the label of its copy knows. Claims are made above it: a journal that was lost begins anew, a
+    /// label does not (V2).
+    Knows(ClaimId),
     /// What became of [`ToVolume::MarkOutdated`].
     Marked {
         /// Which peer has asked.

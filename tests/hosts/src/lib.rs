@@ -22,8 +22,8 @@ pub mod peers;
 pub mod prober;
 pub mod strip;
 pub mod timeline;
-pub mod volume;
 pub mod vm;
+pub mod volume;
 
 pub use config::{DEAD_TIME, Mode};
 pub use host::Host;

@@ -14,7 +14,7 @@ use mainstay_sim::scenario::Mode;
 const CORPUS: u64 = 1_000;
 /// Fresh seeds are run for so long.
 const FRESH: Duration = Duration::from_secs(5);
-/// Late marks that are tried.
+/// Late marks that are tried, old words, and journals that are both lost.
 const LATE_MARKS: u64 = 150;
 /// Of the steps of the small workload every so many-th is tried, from another one in each mode.
 const STRIDE: u64 = 8;
@@ -67,6 +67,7 @@ fn whatever_happens_to_a_cluster_with_a_volume_the_promise_holds() {
         "cluster word: hasty",
         "cluster word: true",
         "daemon: adopts",
+        "data lost",
         "event GivesUp",
         "event MarkedOutdated",
         "event NotMarked",
@@ -125,6 +126,22 @@ fn every_point_of_a_small_workload_in_each_mode() {
 fn a_mark_that_meets_the_end_of_the_one_before_at_the_arbiter() {
     let counts = all_hold(|number| (number < LATE_MARKS as usize).then(|| Case::late_mark(number as u64)));
     for wanted in ["alone marked", "cluster arbiter: mark refused", "cluster claim: failover", "not promoted: marked"] {
+        assert!(counts.contains_key(wanted), "{wanted} never occurred: {counts:#?}");
+    }
+}
+
+#[test]
+fn a_word_that_the_arbiter_is_not_told_and_a_later_daemon() {
+    let counts = all_hold(|number| (number < LATE_MARKS as usize).then(|| Case::old_word(number as u64)));
+    for wanted in ["cluster word: true", "right: by word", "right: by arbiter"] {
+        assert!(counts.contains_key(wanted), "{wanted} never occurred: {counts:#?}");
+    }
+}
+
+#[test]
+fn both_journals_are_lost_and_claims_go_on_above_the_labels() {
+    let counts = all_hold(|number| (number < LATE_MARKS as usize).then(|| Case::lost_journals(number as u64)));
+    for wanted in ["fault lose-disk", "cluster claim: switchover", "promoted: Free"] {
         assert!(counts.contains_key(wanted), "{wanted} never occurred: {counts:#?}");
     }
 }

@@ -47,9 +47,24 @@ fn on(mode: Mode) -> World {
     world
 }
 
-/// What was told since the last time.
+/// What was told since the last time. When a claim was entered in the journal is the clock's.
 fn told(world: &mut World) -> Vec<(String, ToVolume)> {
-    world.told_to_volumes.drain(..).map(|(node, told)| (node.to_string(), told)).collect()
+    let all = world.told_to_volumes.drain(..).map(|(node, told)| (node.to_string(), told));
+    all.map(|(node, told)| match told {
+        ToVolume::Right { claim, until, basis, .. } => (node, ToVolume::Right { claim, entered: 0, until, basis }),
+        other => (node, other),
+    })
+    .collect()
+}
+
+/// By which daemon's entry in the journal the process on a node has its right.
+fn entered(world: &mut World, on: &str) -> u64 {
+    let all = world.told_to_volumes.drain(..).filter(|(node, _)| node.as_str() == on);
+    let entered = all.filter_map(|(_, told)| match told {
+        ToVolume::Right { entered, .. } => Some(entered),
+        _ => None,
+    });
+    entered.last().expect("it is told of a right")
 }
 
 /// The last word of its right that the process on a node was told.
@@ -99,7 +114,10 @@ fn v1_nothing_is_said_without_proof_and_a_right_with_it() {
     world.start(&node("b"));
     world.run(Millis::from_secs(5));
     let all = told(&mut world);
-    assert_eq!(last(&all, "a"), Some(ToVolume::Right { claim: claim(1, "a"), until: None, basis: Basis::Free }));
+    assert_eq!(
+        last(&all, "a"),
+        Some(ToVolume::Right { claim: claim(1, "a"), entered: 0, until: None, basis: Basis::Free })
+    );
     assert_eq!(last(&all, "b"), Some(ToVolume::RightEnded));
 
     // A daemon that starts without a proof takes nothing away from the process that it finds.
@@ -111,7 +129,39 @@ fn v1_nothing_is_said_without_proof_and_a_right_with_it() {
     apart(&mut world, false);
     world.run(Millis::from_secs(5));
     let again = last(&told(&mut world), "a");
-    assert_eq!(again, Some(ToVolume::Right { claim: claim(1, "a"), until: None, basis: Basis::Free }));
+    assert_eq!(again, Some(ToVolume::Right { claim: claim(1, "a"), entered: 0, until: None, basis: Basis::Free }));
+}
+
+#[test]
+fn v4_a_claim_is_another_one_after_the_journal_was_lost() {
+    let mut world = on(Mode::Confirm);
+    let first = entered(&mut world, "a");
+    world.kill(&node("a"));
+    world.start(&node("a"));
+    world.run(Millis::from_secs(5));
+    assert_eq!(entered(&mut world, "a"), first, "a daemon that reads it in its journal has not entered it");
+    world.power_off(&node("a"));
+    world.machine(&node("a")).wipe();
+    world.start(&node("a"));
+    world.run(Millis::from_secs(10));
+    assert!(entered(&mut world, "a") > first, "it was heard of, or made, anew");
+}
+
+#[test]
+fn v2_a_claim_is_above_what_the_labels_know() {
+    let mut world = off(Mode::Confirm);
+    world.start(&node("a"));
+    // Both have lost their journals: nobody knows of a claim but the copies.
+    says(&mut world, "a", FromVolume::Knows(claim(7, "b")));
+    world.start(&node("b"));
+    world.run(Millis::from_secs(5));
+    assert!(matches!(last(&told(&mut world), "a"), Some(ToVolume::Right { claim: by, .. }) if by == claim(8, "a")));
+    // It is told too late, of what is newer than the claim: the operator's word helps.
+    says(&mut world, "a", FromVolume::Knows(claim(11, "b")));
+    world.ask(&node("a"), Request::InService { target: "h".into(), force: true });
+    world.run(Millis::from_secs(5));
+    let right = last(&told(&mut world), "a");
+    assert!(matches!(&right, Some(ToVolume::Right { claim: by, .. }) if *by == claim(12, "a")), "{right:?}");
 }
 
 #[test]
@@ -122,7 +172,7 @@ fn v1_a_right_ends_with_a_release_and_with_a_newer_claim() {
     world.run(Millis::from_secs(3));
     let all = told(&mut world);
     let ended = all.iter().position(|it| *it == ("a".to_owned(), ToVolume::RightEnded));
-    let right = ToVolume::Right { claim: claim(2, "b"), until: None, basis: Basis::Free };
+    let right = ToVolume::Right { claim: claim(2, "b"), entered: 0, until: None, basis: Basis::Free };
     let given = all.iter().position(|it| *it == ("b".to_owned(), right.clone()));
     assert!(ended.is_some() && given.is_some() && ended < given, "{all:?}");
 
@@ -131,7 +181,10 @@ fn v1_a_right_ends_with_a_release_and_with_a_newer_claim() {
     world.run(Millis::from_secs(10));
     confirm(&mut world, "a");
     let all = told(&mut world);
-    assert_eq!(last(&all, "a"), Some(ToVolume::Right { claim: claim(3, "a"), until: None, basis: Basis::Word }));
+    assert_eq!(
+        last(&all, "a"),
+        Some(ToVolume::Right { claim: claim(3, "a"), entered: 0, until: None, basis: Basis::Word })
+    );
     assert_eq!(last(&all, "b"), None, "O14: it keeps its right until it learns of a newer claim");
     apart(&mut world, false);
     world.run(Millis::from_secs(5));
@@ -145,7 +198,8 @@ fn v4_a_takeover_over_paths_says_when_they_fell_silent() {
     let cut = world.now();
     world.power_off(&node("a"));
     world.run(Millis::from_secs(10));
-    let Some(ToVolume::Right { claim: by, until: None, basis: Basis::Silence(silence) }) = last(&told(&mut world), "b")
+    let Some(ToVolume::Right { claim: by, entered: _, until: None, basis: Basis::Silence(silence) }) =
+        last(&told(&mut world), "b")
     else {
         panic!("no right by silence")
     };
@@ -216,7 +270,7 @@ fn touch_record(world: &mut World) {
 #[test]
 fn v3_the_arbiter_notes_a_mark_under_the_claims_own_record() {
     let mut world = on(Mode::Arbiter);
-    let Some(ToVolume::Right { claim: by, until: Some(until), basis: Basis::Arbiter { marked: false } }) =
+    let Some(ToVolume::Right { claim: by, entered: _, until: Some(until), basis: Basis::Arbiter { marked: false } }) =
         last(&told(&mut world), "a")
     else {
         panic!("no right by the arbiter")
@@ -277,10 +331,12 @@ fn v4_the_operators_word_counts_where_the_arbiter_does_not_answer_and_the_arbite
     world.ask(&node("b"), Request::InService { target: "h".into(), force: true });
     world.run(Millis::from_secs(3));
     let right = last(&told(&mut world), "b");
-    assert_eq!(right, Some(ToVolume::Right { claim: claim(2, "b"), until: None, basis: Basis::Word }));
+    assert_eq!(right, Some(ToVolume::Right { claim: claim(2, "b"), entered: 0, until: None, basis: Basis::Word }));
     world.arbiter_away = 0;
     world.run(Millis::from_secs(10));
-    let Some(ToVolume::Right { claim: by, until: Some(Monotonic(_)), basis }) = last(&told(&mut world), "b") else {
+    let Some(ToVolume::Right { claim: by, entered: _, until: Some(Monotonic(_)), basis }) =
+        last(&told(&mut world), "b")
+    else {
         panic!("no permit")
     };
     assert_eq!((by, basis), (claim(2, "b"), Basis::Arbiter { marked: false }));

@@ -669,7 +669,7 @@ impl Node {
     /// Takes over when the owner is silent and its permit has run out.
     fn consider_take(&mut self, h: HierarchyIndex) {
         if self.why_arbiter_waits(h).is_none() && self.local(h).taking.is_none() {
-            let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+            let claim = self.next_claim(h);
             self.begin_take(h, claim, Cause::Failover, BTreeSet::new());
         }
     }

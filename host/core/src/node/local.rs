@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::arbiter::Taking;
 use super::io::{Abilities, CallId, CheckReport, Finding};
+use crate::claim::ClaimId;
 use crate::hierarchy::{Hierarchy, ResourceIndex};
 use crate::ladder::Ladder;
 use crate::names::{NodeName, VolumeName};
@@ -53,6 +54,8 @@ pub(super) struct LocalHierarchy {
     pub(super) silence: Option<Silence>,
     /// What the process of each volume was told last of its right to write.
     pub(super) rights: BTreeMap<VolumeName, ToVolume>,
+    /// The newest claim that the label of each volume's copy knows, as its process has told this daemon.
+    pub(super) labels: BTreeMap<VolumeName, ClaimId>,
     pub(super) resources: Vec<LocalResource>,
 }
 
@@ -173,6 +176,7 @@ impl LocalHierarchy {
             better: None,
             silence: None,
             rights: BTreeMap::new(),
+            labels: BTreeMap::new(),
             resources,
         }
     }

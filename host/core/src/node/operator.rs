@@ -263,7 +263,7 @@ impl Node {
                 self.tag(h, r)
             ));
         }
-        if self.is_owner(h) && self.local(h).proven {
+        if self.is_owner(h) && self.local(h).proven && !self.is_below_labels(h) {
             return self.in_service_here(h, None);
         }
         self.claim_by_word(h, Cause::Operator);

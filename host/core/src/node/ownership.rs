@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::timers::HierarchyIndex;
-use crate::claim::{Claim, Relation};
+use crate::claim::{Claim, Epoch, Relation};
 use crate::message::{HierarchySummary, OwnershipSummary};
 use crate::names::NodeName;
 use crate::planted::{self, Bug};
@@ -170,9 +170,25 @@ impl Node {
         }
     }
 
+    /// The claim that this node makes next: above what it knows, and above what the labels of its volumes know, which take no
+    /// lower one. They know more after a journal was lost.
+    pub(super) fn next_claim(&self, h: HierarchyIndex) -> Claim {
+        let mut claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+        if let Some(known) = self.local(h).labels.values().max().filter(|known| known.epoch >= claim.id.epoch) {
+            claim.id.epoch = Epoch(known.epoch.0.saturating_add(1));
+        }
+        claim
+    }
+
+    /// Whether a label of its volumes knows of a newer claim than this node: one by this node's claim does not serve.
+    pub(super) fn is_below_labels(&self, h: HierarchyIndex) -> bool {
+        let known = self.durable(h).claim.as_ref().map(|claim| &claim.id);
+        self.local(h).labels.values().max() > known
+    }
+
     /// Claims (O1, O2) and sets out to serve; in arbiter mode once the arbiter has given its permit (O12).
     pub(super) fn claim(&mut self, h: HierarchyIndex, cause: Cause, tried: BTreeSet<NodeName>) {
-        let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+        let claim = self.next_claim(h);
         if self.by_arbiter(h) {
             self.begin_take(h, claim, cause, tried);
         } else {
@@ -182,7 +198,7 @@ impl Node {
 
     /// Claims on the operator's word, whatever an arbiter says (O10, O12).
     pub(super) fn claim_by_word(&mut self, h: HierarchyIndex, cause: Cause) {
-        let claim = Claim::following(self.durable(h).claim.as_ref(), self.me.clone());
+        let claim = self.next_claim(h);
         if self.by_arbiter(h) {
             self.take_by_word(h, claim, cause);
         } else {

@@ -68,7 +68,8 @@ impl Node {
         }
         let ends = self.by_arbiter(h) && !durable.forced;
         let until = if ends { Some(self.right(h)?.0).filter(|_| !planted::is(Bug::PermitEndNotTold)) } else { None };
-        Some(ToVolume::Right { claim: claim.id.clone(), until, basis: self.basis(h, volume) })
+        let (claim, entered) = (claim.id.clone(), durable.entered);
+        Some(ToVolume::Right { claim, entered, until, basis: self.basis(h, volume) })
     }
 
     /// The wall clock was set: when comm paths fell silent is told by it, and compared with what a volume tells by it.
@@ -135,6 +136,7 @@ impl Node {
                 earlier.for_each(|marking| marking.tries = MARK_TRIES);
                 self.mark_in_arbiter(Marking { h, volume, number, claim, outdated, tries: 0 });
             }
+            FromVolume::Knows(claim) => drop(self.local_mut(h).labels.insert(volume, claim)),
             FromVolume::Marked { peer, question, outcome } => {
                 let answer = PeerMessage::Marked { volume, question, outcome };
                 self.outputs.push_back(Output::Send(self.recorded, peer, answer));

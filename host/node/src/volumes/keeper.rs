@@ -22,7 +22,7 @@ use mainstay_runtime::{VolumeAttachment, VolumeCopy, VolumeMirror, VolumeRole, V
 use mainstay_volume::control::wire::{Ask, Basis, Line, Reply, Said};
 use mainstay_volume::files;
 use mainstay_volume::view::{CopyView, LinkView, PromotionView, RoleView, StatusView};
-use mainstay_volume_core::types::{Generation, REGION_BYTES};
+use mainstay_volume_core::types::{Epoch, Generation, REGION_BYTES};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -533,6 +533,8 @@ struct Session {
     write: OwnedWriteHalf,
     pending: BTreeMap<u64, Pending>,
     next: u64,
+    /// The newest claim that the label knows, as the core was told.
+    known: Option<Epoch>,
     heard: Instant,
     /// What waits for contact with the other copy.
     waiting: Vec<Promotion>,
@@ -543,7 +545,16 @@ impl Session {
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).unwrap_or_default();
         let (read, write) = stream.into_split();
         let lines = BufReader::new(read).lines();
-        Self { pid, lines, write, pending: BTreeMap::new(), next: 0, heard: Instant::now(), waiting: Vec::new() }
+        Self {
+            pid,
+            lines,
+            write,
+            pending: BTreeMap::new(),
+            next: 0,
+            known: None,
+            heard: Instant::now(),
+            waiting: Vec::new(),
+        }
     }
 
     /// Until the process is gone, which is an error, or the daemon ends.
@@ -597,13 +608,13 @@ impl Session {
     /// The core says something.
     async fn tell(&mut self, keeper: &mut Keeper, told: ToVolume) -> anyhow::Result<()> {
         match told {
-            ToVolume::Right { ref claim, until, .. } => {
+            ToVolume::Right { ref claim, entered, until, .. } => {
                 let epoch = words::epoch(&keeper.place, claim);
                 let until_boot_ms =
                     until.map(|until| u64::try_from(keeper.clock.since_boot(until).as_millis()).unwrap_or(u64::MAX));
                 keeper.right = Some(told);
                 if let Some(epoch) = epoch {
-                    self.ask(Ask::Right { epoch, until_boot_ms }, Pending::Ignored("right")).await?;
+                    self.ask(Ask::Right { epoch, entered, until_boot_ms }, Pending::Ignored("right")).await?;
                 }
             }
             ToVolume::RightEnded => {
@@ -662,6 +673,10 @@ impl Session {
     async fn answered(&mut self, keeper: &mut Keeper, pending: Pending, reply: Reply) -> anyhow::Result<()> {
         if let Reply::Status(status) = &reply {
             keeper.shown.change(|known| known.took((**status).clone()));
+            if self.known != Some(status.epoch) {
+                self.known = Some(status.epoch);
+                keeper.say(FromVolume::Knows(words::claim(&keeper.place, status.epoch))).await;
+            }
         }
         match (pending, reply) {
             (Pending::Status, _) | (Pending::Ignored(_), Reply::Done | Reply::Status(_) | Reply::Marked(_)) => {}

@@ -85,7 +85,7 @@ fn main() {
             pair.input(side, input);
         }
     }
-    pair.input(0, Input::Right { epoch: Epoch { counter: 1, side: Side::A }, until: None });
+    pair.input(0, Input::Right { epoch: Epoch { counter: 1, side: Side::A }, entered: 1, until: None });
     let promote = OperatorRequest::Promote(Basis::Confirmed);
     pair.input(0, Input::Operator { id: OperatorId(1), request: promote });
     pair.sides[0].handle(Input::LinkUp(LinkId(1)), pair.now);

@@ -253,6 +253,9 @@ pub enum Input {
     Right {
         /// The claim it comes from.
         epoch: Epoch,
+        /// Which of the host's daemons has entered that claim in its journal: of another one it is another claim, if only by
+        /// this. 0 if there is no telling.
+        entered: u64,
         /// When it ends, if there is an arbiter (OWNERSHIP O13).
         until: Option<Monotonic>,
     },

@@ -17,7 +17,8 @@
 //!  84  generations                    4   how many follow; at most 17
 //!  88  generations, newest first  17×24   epoch 8, began 8, side 1, zeroes 7; the first is the copy's own
 //! 496  gives up for                  24   as a generation; only if its flag is set
-//! 520  checksum                       8   XXH3 of the 520 bytes before it: last, so that it covers all
+//! 520  entered                        8   which daemon has entered the claim by which this copy was promoted
+//! 528  checksum                       8   XXH3 of the 528 bytes before it: last, so that it covers all
 //! ```
 //!
 //! All of it beyond 512 bytes may be torn off from the rest by a crash: then the checksum is wrong, and the other slot,
@@ -51,7 +52,8 @@ const MAGIC: &[u8; 24] = b"mainstay volume 1\n\0\0\0\0\0\0";
 const GENERATIONS: usize = 88;
 const GENERATION_BYTES: usize = 24;
 const GIVES_UP: usize = GENERATIONS + (HISTORY_MAX + 1) * GENERATION_BYTES;
-const CHECKSUM: usize = GIVES_UP + GENERATION_BYTES;
+const ENTERED: usize = GIVES_UP + GENERATION_BYTES;
+const CHECKSUM: usize = ENTERED + 8;
 
 const SETTLED: u8 = 1;
 const EXCLUSIVE: u8 = 2;
@@ -90,6 +92,8 @@ pub struct Label {
     pub epoch: Epoch,
     /// By that claim this copy was promoted, and not the other one: for whom it was made, nobody was since.
     pub own: bool,
+    /// Which daemon had entered that claim in its journal: one of the same name that another one has may be another claim.
+    pub entered: u64,
     /// What it is.
     pub state: DurableState,
     /// Of the data.
@@ -133,6 +137,7 @@ impl Label {
             settled: true,
             epoch: Epoch::NONE,
             own: false,
+            entered: 0,
             state: if first { DurableState::Good } else { DurableState::Inconsistent },
             generation: if first { Generation { epoch: 0, side, began: now } } else { Generation::BLANK },
             history: Vec::new(),
@@ -184,6 +189,7 @@ impl Label {
         if let Some(generation) = &self.gives_up_for {
             put_generation(GIVES_UP, generation);
         }
+        bytes[ENTERED..ENTERED + 8].copy_from_slice(&self.entered.to_le_bytes());
         bytes[84..88].copy_from_slice(&count.to_le_bytes());
         let sum = checksum(&bytes[..CHECKSUM]);
         bytes[CHECKSUM..CHECKSUM + 8].copy_from_slice(&sum.to_le_bytes());
@@ -233,6 +239,7 @@ fn decode_slot(slot: &[u8]) -> Option<Label> {
         generation,
         history: generations,
         own: flags & OWN != 0,
+        entered: u64_at(ENTERED)?,
         exclusive: flags & EXCLUSIVE != 0,
         served: flags & SERVED != 0,
         paused: flags & PAUSED != 0,
@@ -284,6 +291,7 @@ mod tests {
         }
         label.gives_up_for = Some(Generation { epoch: 77, side: Side::B, began: UnixMs(9) });
         label.paused = true;
+        label.entered = 1_700_000_000_000;
         label.epoch = Epoch { counter: 20, side: Side::B };
         label.sequence = sequence;
         label

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::case::Case;
 
-/// What is tried after the seeds: see [`Case::late_mark`].
-const LATE_MARKS: u64 = 500;
+/// What is tried after the seeds, so often: see [`Case::late_mark`] and [`Case::old_word`].
+const EACH: u64 = 500;
 
 /// Tries seeds from 0, so many at the most, on so many cores; how many were tried, and what the lowest that failed showed.
 #[must_use]
@@ -20,7 +20,8 @@ pub fn find(seeds: u64, jobs: usize) -> (u64, Option<String>) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let case = match seed.checked_sub(seeds) {
                         None => Case::from_seed(seed),
-                        Some(number) if number < LATE_MARKS => Case::late_mark(number),
+                        Some(number) if number < EACH => Case::late_mark(number),
+                        Some(number) if number < 2 * EACH => Case::old_word(number - EACH),
                         Some(_) => return,
                     };
                     if let Some(why) = case.run(false).broken {
@@ -34,5 +35,5 @@ pub fn find(seeds: u64, jobs: usize) -> (u64, Option<String>) {
         }
     });
     let first = found.into_inner().unwrap_or_default().into_iter().min();
-    (next.into_inner().min(seeds + LATE_MARKS), first.map(|(_, why)| why))
+    (next.into_inner().min(seeds + 2 * EACH), first.map(|(_, why)| why))
 }

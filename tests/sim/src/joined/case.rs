@@ -20,6 +20,7 @@ pub const MODES: [Mode; 6] = Mode::ALL;
 /// | `mirror noticed`, `mirror silent` | the mirror link is cut, and its ends notice at once or not |
 /// | `process A` | the process of the volume is killed |
 /// | `data-slow A MS`, `data-fails A` | the disk with the copy |
+/// | `data-lost A` | it is replaced by an empty one, if the other copy has everything |
 /// | `volume pause`, `volume verify`, `volume invalidate` | an operator of the volume |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -115,6 +116,37 @@ impl Case {
         case
     }
 
+    /// A word that the arbiter is not told, and a later daemon of the node that heard it.
+    #[must_use]
+    pub fn old_word(seed: u64) -> Self {
+        let mut dice = Random::of(seed, 13);
+        let mut case = Self::calm(seed, Mode::Arbiter, 1, false);
+        let faults = &mut case.scenario.faults;
+        old_word(CALM, "a", "b", &mut dice, &mut |at, lasts, what| {
+            faults.push(Fault { at: Millis(at), lasts: Millis(lasts), what });
+        });
+        case
+    }
+
+    /// Both nodes lose their journals, without an arbiter: nobody knows any more how far claims have come but the labels.
+    #[must_use]
+    pub fn lost_journals(seed: u64) -> Self {
+        let mut dice = Random::of(seed, 14);
+        let mode = dice.pick(&[Mode::Confirm, Mode::ConfirmInTime, Mode::Automatic, Mode::Fence]);
+        let mut case = Self::calm(seed, mode, if mode == Mode::Confirm { 1 } else { 2 }, false);
+        let (lost, second) = (CALM + 2_000 + dice.below(3_000), dice.below(6_000));
+        let mut add = |at: u64, lasts: u64, what: &str| {
+            case.scenario.faults.push(Fault { at: Millis(at), lasts: Millis(lasts), what: what.into() });
+        };
+        if dice.chance(700) {
+            add(CALM, 0, "ask a switchover h b");
+        }
+        let (first, other) = dice.pick(&[("a", "b"), ("b", "a")]);
+        add(lost, second + 1_000 + dice.below(6_000), &format!("lose-disk {first}"));
+        add(lost + second, 1_000 + dice.below(6_000), &format!("lose-disk {other}"));
+        case
+    }
+
     /// A small workload while all is well, and each of a few things at each `stride`-th step of it, from the `first`.
     #[must_use]
     pub fn every_point(seed: u64, mode: Mode, first: u64, stride: u64) -> Vec<Self> {
@@ -144,6 +176,24 @@ impl Case {
             }
         }
         cases
+    }
+}
+
+/// The other node has it by a word that the arbiter is not told, and ends; then this one comes back, and is given a permit; and
+/// then the other one, which cannot hear it.
+fn old_word(at: u64, node: &str, other: &str, random: &mut Random, add: &mut dyn FnMut(u64, u64, String)) {
+    let said = at + 13_000 + random.below(3_000);
+    let ends = said + 200 + random.below(3_000);
+    let back = ends + 200 + random.below(6_000);
+    let returns = back + random.below(25_000);
+    add(at, returns - at, format!("arbiter-cut {other}"));
+    add(at, back - at, format!("power-off {node} 0"));
+    add(said, 0, format!("ask {other} force h"));
+    let ended = if random.chance(500) { "power-off {} 0" } else { "kill {}" };
+    add(ends, returns - ends, ended.replace("{}", other));
+    add(ends, returns + 15_000 - ends, "apart a b".into());
+    if random.chance(500) {
+        add(ends, returns + 15_000 - ends, "mirror silent".into());
     }
 }
 
@@ -186,7 +236,7 @@ impl Dice {
             faults.push(Fault { at: Millis(at), lasts: Millis(lasts), what });
         };
         let mirror = if self.random.chance(600) { "mirror noticed" } else { "mirror silent" };
-        match self.random.below(20) {
+        match self.random.below(23) {
             0 | 1 => add(at, lasts, mirror.into()),
             // Everything between the two is cut, at once or nearly.
             2 | 3 => {
@@ -233,6 +283,23 @@ impl Dice {
                 let what = self.random.pick(&["ask b force h", "ask a force h", "ask b confirm", "ask a confirm"]);
                 add(at + 5_000 + self.random.below(5_000), 0, what.into());
             }
+            18 => match self.random.below(3) {
+                0 => add(at, lasts, format!("lose-disk {node}")),
+                1 => add(at, lasts, format!("damage {node}")),
+                _ => add(at, 0, format!("data-lost {node}")),
+            },
+            19 => {
+                let minutes = self.random.pick(&[-2_000i64, -60, -1, -1, 1, 1, 60, 2_000]);
+                add(at, 0, format!("clock {node} {minutes}"));
+            }
+            20 => {
+                // The mirror link is lost, and the clock set back by as long as it takes until the owner dies.
+                let minutes = 1 + self.random.below(2);
+                let dies = at + minutes * 60_000 + self.random.below(1_000);
+                add(at, minutes * 60_000 + 20_000, mirror.into());
+                add(at + self.random.below(minutes * 60_000), 0, format!("clock {other} -{minutes}"));
+                add(dies, 20_000, format!("power-off {node} 0"));
+            }
             17 => add(at, 12_000, format!("true-word {node} {}", self.random.pick(&["confirm", "force"]))),
             _ => self.outside(at, lasts, node, mirror, &mut add),
         }
@@ -243,7 +310,11 @@ impl Dice {
             let path = self.random.pick(&crate::scenario::PATHS[..self.paths]);
             return add(at, lasts, format!("lossy a b {path} {}", 100 + self.random.below(400)));
         }
-        match self.random.below(8) {
+        let other = if node == "a" { "b" } else { "a" };
+        match self.random.below(11) {
+            8 => add(at, 0, "arbiter-wipe".into()),
+            9 => add(at, lasts, "arbiter-restore".into()),
+            10 => old_word(at, node, other, &mut self.random, add),
             0 => add(at, lasts, format!("arbiter-cut {node}")),
             1 => add(at, lasts, "arbiter-away".into()),
             2 => add(at, lasts, format!("arbiter-slow {node} {}", Millis(20 + self.random.below(2_500)))),

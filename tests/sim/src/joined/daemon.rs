@@ -28,6 +28,10 @@ pub struct Daemon {
     pub(super) life: u64,
     /// What the core has said last of the right to write.
     pub(super) right: Option<ToVolume>,
+    /// Since when it has said so of this claim.
+    pub(super) right_since: u64,
+    /// The newest claim that the label of its copy knows, as the core was told.
+    knows: Option<Epoch>,
     /// Whose question this is: of which start of the process, by its own number.
     numbers: BTreeMap<u64, (u64, io::Token)>,
     /// What the process was asked for the peer, by the number that it was given.
@@ -63,6 +67,13 @@ impl Joined {
     pub(super) fn core_says(&mut self, m: usize, told: ToVolume) {
         match told {
             ToVolume::Right { .. } | ToVolume::RightEnded => {
+                let claim = |told: &ToVolume| match told {
+                    ToVolume::Right { claim, .. } => Some(claim.clone()),
+                    ToVolume::RightEnded | ToVolume::MarkOutdated { .. } | ToVolume::Marked { .. } => None,
+                };
+                if self.daemons[m].right.as_ref().and_then(claim) != claim(&told) {
+                    self.daemons[m].right_since = self.now();
+                }
                 self.daemons[m].right = Some(told);
                 self.tell_right(m);
             }
@@ -97,7 +108,7 @@ impl Joined {
     /// Of its right to write a process is told whenever the core says something of it, and when it starts.
     fn tell_right(&mut self, m: usize) {
         match self.daemons[m].right.clone() {
-            Some(ToVolume::Right { claim, until, basis }) => {
+            Some(ToVolume::Right { claim, entered, until, basis }) => {
                 let kind = match basis {
                     Basis::Free => "right: free",
                     Basis::Word => "right: by word",
@@ -107,7 +118,7 @@ impl Joined {
                 };
                 self.volume.count(kind);
                 let epoch = self.epoch(&claim);
-                self.tell_process(m, io::Input::Right { epoch, until });
+                self.tell_process(m, io::Input::Right { epoch, entered, until });
             }
             Some(ToVolume::RightEnded) => self.tell_process(m, io::Input::RightEnded),
             Some(ToVolume::MarkOutdated { .. } | ToVolume::Marked { .. }) | None => {}
@@ -167,6 +178,13 @@ impl Joined {
             self.volume.start(m);
             self.volume.count("process started");
             self.tell_right(m);
+        }
+        let knows = self.volume.machines[m].volume.as_ref().filter(|_| works).map(|volume| volume.status().epoch);
+        if let Some(epoch) = knows.filter(|epoch| self.daemons[m].knows != Some(*epoch)) {
+            self.daemons[m].knows = Some(epoch);
+            let (name, claim) = (self.names[m].clone(), self.claim(epoch));
+            let said = FromVolume::Knows(claim);
+            self.cluster.tell(&name, SOCKET, node::Input::Volume(VolumeName::from(VOLUME), said));
         }
     }
 

@@ -90,6 +90,7 @@ impl Joined {
         let outcome = match result {
             Ok(()) if restores => {
                 if let Some(basis) = asking.basis {
+                    self.judge_together(m, basis);
                     self.volume.count(&format!("promoted: {basis:?}"));
                 }
                 done(&call.operation, "this copy serves")

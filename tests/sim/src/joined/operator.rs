@@ -55,11 +55,13 @@ impl Operator {
         let first = owner.unwrap_or(0);
         let best = [first, 1 - first].into_iter().find(|m| free(*m)).or_else(|| (0..2).find(|m| by_word(*m)));
         match (best, owner) {
-            // Most things are tried in order first.
-            (Some(m), _) if by_word(m) && self.asked > 2 => force(joined, m),
+            // Most things are tried in order first; but where the arbiter was wiped or restored, only a word helps.
+            (Some(m), _) if self.asked > 2 => force(joined, m),
             (Some(m), Some(owner)) if m != owner => switchover(joined, owner, m),
             (Some(m), Some(_)) => in_service(joined, m),
             (Some(m), None) => force(joined, m),
+            // Nor does force without a right.
+            (None, Some(owner)) if self.asked % 4 == 3 => force(joined, owner),
             // Neither can be promoted as it is: what may be lost is shown, and the operator decides.
             (None, Some(owner)) if by_force(owner) => {
                 joined.volume.count("operator: promotes by force");

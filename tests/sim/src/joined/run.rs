@@ -166,7 +166,7 @@ fn fault(joined: &mut Joined, aside: &mut Aside, case: &Case, number: usize, beg
     let what = &case.scenario.faults[number].what;
     let (mut nodes, arbiter) = faults::about(what);
     let words: Vec<&str> = what.split(' ').collect();
-    let ours = matches!(words[0], "mirror" | "process" | "data-slow" | "data-fails" | "volume");
+    let ours = matches!(words[0], "mirror" | "process" | "data-slow" | "data-fails" | "data-lost" | "volume");
     if ours {
         nodes = joined.names.to_vec();
     }
@@ -202,6 +202,16 @@ fn volume_fault(joined: &mut Joined, words: &[&str], begins: bool) {
             if !begins {
                 // Replaced, and the process is started with the new one.
                 joined.end(m, false);
+            }
+        }
+        ["data-lost", _] if begins => {
+            // Where the other copy lacks something, that is gone whatever anybody does.
+            let connected = (0..2).all(|m| joined.volume.link_state(m) == Some(LinkState::Connected));
+            if connected || joined.volume.is_source(1 - m) && !joined.volume.is_source(m) {
+                joined.volume.count("data lost");
+                joined.end(m, false);
+                let now = joined.volume.clock(m);
+                joined.volume.machines[m].replace(now);
             }
         }
         ["volume", what] => {

@@ -26,6 +26,8 @@ pub const RESOURCE: &str = "r0";
 pub const VOLUME: &str = "v";
 /// The daemons look after their processes, and kits try again, this often, in ms.
 const ROUND: u64 = 150;
+/// Who takes over on silence does so this long after it, in ms: what a confirmation is waited for, and a fence takes.
+const SILENCE: u64 = 40_000;
 /// Steps of one run, at the most: a world that never comes to rest is a bug.
 const STEPS_MAX: u64 = 3_000_000;
 
@@ -47,6 +49,7 @@ pub struct Joined {
     pub(super) later: Vec<(u64, usize, Asking)>,
     /// Of questions that daemons pass on.
     pub(super) numbers: u64,
+    dead_time: u64,
     round_at: u64,
     steps: u64,
 }
@@ -76,6 +79,7 @@ impl Joined {
             askings: BTreeMap::new(),
             later: Vec::new(),
             numbers: 0,
+            dead_time: scenario.dead_time().0,
             round_at: 0,
             steps: 0,
         }
@@ -259,6 +263,17 @@ impl Joined {
         let word = known.is_some_and(|known| if by_arbiter { known.forced } else { known.word });
         let silence = basis == Basis::Automatic { together: true };
         word || silence || self.lied() || self.cluster.checks.promise(&hierarchy) == Promise::Paths
+    }
+
+    /// V4: what rests on silence alone rests on a mirror link that fell silent with the comm paths, in true time.
+    pub(super) fn judge_together(&mut self, m: usize, basis: Basis) {
+        let claimed = self.daemons[m].right_since;
+        let heard = self.volume.heard[m];
+        if basis == (Basis::Automatic { together: true }) && claimed > heard + 3 * self.dead_time + SILENCE {
+            self.volume.fail(|| {
+                format!("together (V4): {m} took over at {claimed}, and has not heard the other copy since {heard}")
+            });
+        }
     }
 
     /// V1: a process keeps no right by a claim that its daemon's disk knows to be over.

@@ -162,7 +162,7 @@ impl World {
         self.host.told_until[m] = now + LEASE - MARGIN;
         let epoch = self.host.epoch;
         let until = Some(Monotonic(self.host.told_until[m]));
-        self.input(m, Input::Right { epoch, until });
+        self.input(m, Input::Right { epoch, entered: 1, until });
     }
 
     fn claim(&mut self, m: usize, now: u64) {
@@ -182,7 +182,7 @@ impl World {
             self.host.told_until[1 - m] = self.host.told_until[1 - m].min(now);
             self.renew(m, now);
         } else {
-            self.input(m, Input::Right { epoch, until: None });
+            self.input(m, Input::Right { epoch, entered: 1, until: None });
         }
     }
 
@@ -208,7 +208,7 @@ impl World {
         match self.host.holder {
             Some(holder) if holder == m => {
                 let epoch = self.host.epoch;
-                self.input(m, Input::Right { epoch, until: None });
+                self.input(m, Input::Right { epoch, entered: 1, until: None });
                 self.serve(m, if self.only_force_helps() { Basis::Force } else { Basis::Confirmed });
                 // It cannot be promoted: the other one, if it is there.
                 let peer_runs = self.machines[peer].volume.is_some() && !self.is_source(m);

@@ -93,6 +93,13 @@ impl Machine {
         }
     }
 
+    /// Its disk is lost, and replaced by one on which an operator has created an empty copy; its process does not run.
+    pub fn replace(&mut self, now: Now) {
+        let size = self.label_on_disk().size;
+        let new = Self::new(self.config.clone(), size, false, now);
+        (self.data, self.label, self.log) = (new.data, new.label, new.log);
+    }
+
     /// The process starts.
     pub fn open(&mut self, now: Now) {
         self.start += 1;

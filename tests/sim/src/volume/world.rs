@@ -197,6 +197,8 @@ pub struct World {
     pub(super) may_send: Option<(u64, u64)>,
     /// This machine's copy went on alone, and the other one is not marked.
     pub(super) unmarked: [bool; 2],
+    /// When each copy last heard the other one.
+    pub(crate) heard: [u64; 2],
     /// This machine's copy was promoted by force, whether it got so far as to serve or not.
     pub(super) forced: [bool; 2],
     pub(super) operators: BTreeMap<OperatorId, (usize, OperatorRequest)>,
@@ -258,6 +260,7 @@ impl World {
             sent_bytes: 0,
             may_send: None,
             unmarked: [false; 2],
+            heard: [0; 2],
             forced: [false; 2],
             operators: BTreeMap::new(),
             next_operator: 0,
@@ -609,6 +612,7 @@ impl World {
         }
         match Message::decode(&bytes) {
             Ok(message) => {
+                self.heard[peer] = self.now;
                 let data = payload.map(|stamps| self.machines[peer].receive(stamps));
                 self.input(peer, Input::Received { link, message, data });
             }

@@ -285,7 +285,7 @@ impl Volume {
             Input::Written { id, result } => self.on_written(id, result),
             Input::LinkUp(link) => self.on_link_up(link),
             Input::LinkDown(link) => self.on_link_down(link),
-            Input::Right { epoch, until } => self.on_right(epoch, until),
+            Input::Right { epoch, entered, until } => self.on_right(Right { epoch, entered, until }),
             Input::RightEnded => self.lose_right(Event::RightEnded),
             Input::Marked { token, outcome } => self.on_marked(token, outcome),
             Input::AskedOutdated { token, epoch, generation } => self.on_asked_outdated(token, epoch, generation),

@@ -20,6 +20,8 @@ use crate::types::{Epoch, Generation};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Right {
     pub(super) epoch: Epoch,
+    /// Which daemon has entered that claim in its journal.
+    pub(super) entered: u64,
     /// When it ends, with an arbiter.
     pub(super) until: Option<Monotonic>,
 }
@@ -57,22 +59,25 @@ pub(super) struct Demoting {
 }
 
 impl Volume {
-    pub(super) fn on_right(&mut self, epoch: Epoch, until: Option<Monotonic>) {
+    pub(super) fn on_right(&mut self, right: Right) {
+        let Right { epoch, entered, .. } = right;
         // V2: one that is not the newest, or another side's, is none.
         if epoch < self.label.epoch || epoch.side != self.label.side {
             return;
         }
-        let before = self.right.map(|right| right.epoch);
+        let before = self.right.map(|right| (right.epoch, right.entered));
         let serves = self.role == Role::Source || self.promoting.is_some();
         // Each claim follows the one before by one: if there was one in between, it was the other side's, and what this
         // copy serves may be old.
-        if serves && before.is_some_and(|before| epoch.counter > before.counter.saturating_add(1)) {
+        if serves && before.is_some_and(|(before, _)| epoch.counter > before.counter.saturating_add(1)) {
             self.lose_right(Event::RightLost(epoch));
         }
-        self.right = Some(Right { epoch, until });
-        if before.is_some_and(|before| before != epoch) && self.role == Role::Source {
+        self.right = Some(right);
+        if before.is_some_and(|before| before != (epoch, entered)) && self.role == Role::Source {
+            let then = if self.label.epoch == epoch { Then::Nothing } else { Then::Anew };
             self.label.epoch = epoch;
-            self.write_label(Then::Anew);
+            self.label.entered = entered;
+            self.write_label(then);
         }
         self.stir();
     }
@@ -178,10 +183,11 @@ impl Volume {
     }
 
     /// Whether it was the source by the very claim that it has now: to promote the other one since would have taken a newer
-    /// claim. Nothing has more than this copy, whatever the link says. But not if the arbiter has a mark against it: a claim
+    /// claim. A journal that was lost does not know of it, and a claim made after it may have the same name. Nothing has more than this copy, whatever the link says. But not if the arbiter has a mark against it: a claim
     /// made on the operator's word may be newer than any that the arbiter, and who marks there, had heard of.
     fn is_newest_by_claim(&self) -> bool {
-        let same = self.right.is_some_and(|right| right.epoch == self.label.epoch);
+        let same =
+            self.right.is_some_and(|right| (right.epoch, right.entered) == (self.label.epoch, self.label.entered));
         same && self.label.own && self.label.state == DurableState::Good && self.failed.is_none()
     }
 
@@ -274,6 +280,7 @@ impl Volume {
         }
         self.promoting = Some(Promoting { stage: Stage::Writing, ..promoting.clone() });
         self.label.epoch = right.epoch;
+        self.label.entered = right.entered;
         self.label.own = true;
         self.label.served = true;
         self.label.gives_up_for = None;
@@ -312,6 +319,7 @@ impl Volume {
         if let Some(right) = self.right.filter(|right| right.epoch > self.label.epoch) {
             // It was renewed meanwhile.
             self.label.epoch = right.epoch;
+            self.label.entered = right.entered;
             self.write_label(Then::Anew);
         }
         self.begin_session();

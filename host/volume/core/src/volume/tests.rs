@@ -67,7 +67,7 @@ impl Rig {
 
     /// It becomes the source of an empty target, and copies what it can.
     fn copy_all(&mut self) {
-        self.input(Input::Right { epoch: epoch(3), until: None });
+        self.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
         self.link(1);
         self.hello(&peer(2, Generation::BLANK));
         self.operator(OperatorRequest::Promote(Basis::Free)).unwrap();
@@ -253,7 +253,7 @@ fn peer(counter: u64, generation: Generation) -> Identity {
 #[test]
 fn v1_held_and_new_requests_get_an_error_when_the_permit_ends() {
     let mut rig = Rig::mirroring(config());
-    rig.input(Input::Right { epoch: epoch(3), until: Some(Monotonic(500)) });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: Some(Monotonic(500)) });
     rig.write(1, 0, false);
     assert_eq!(rig.replies(), [], "the peer has not answered");
     rig.at(500);
@@ -291,7 +291,7 @@ fn v2_a_target_refuses_who_does_not_have_the_newest_claim_it_knows() {
 #[test]
 fn v2_a_promotion_is_durable_before_the_first_request_is_served() {
     let mut rig = Rig::new(config(), true);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     rig.holds = true;
     rig.out.clear();
     let promote = OperatorRequest::Promote(Basis::Confirmed);
@@ -414,7 +414,7 @@ fn v4_a_clock_that_is_set_makes_nothing_fall_silent_at_once() {
 fn v4_what_an_earlier_process_has_heard_is_not_compared_with() {
     let mut rig = Rig::new(config(), true);
     rig.volume.label.epoch = Epoch { counter: 2, side: Side::B };
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     let together = OperatorRequest::Promote(Basis::Automatic { together: true });
     assert!(matches!(rig.operator(together), Err(Refusal::Copy { .. })));
     rig.link(1);
@@ -442,7 +442,7 @@ fn v4_contact_was_lost_when_the_peer_was_last_heard() {
 #[test]
 fn v4_force_begins_a_generation_and_says_what_may_be_lost() {
     let mut rig = Rig::new(config(), false);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     let Promotion::Force(lost) = rig.volume.status().promotion else { panic!() };
     assert!(lost.contains("created empty"), "{lost}");
     assert!(rig.operator(OperatorRequest::Promote(Basis::Confirmed)).is_err());
@@ -548,7 +548,7 @@ fn v10_whoever_asked_is_answered_when_label_or_log_cannot_be_written() {
     ];
     for (request, in_log) in requests {
         let mut rig = Rig::new(config(), request != OperatorRequest::Promote(Basis::Force));
-        rig.input(Input::Right { epoch: epoch(3), until: None });
+        rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
         rig.out.clear();
         rig.holds = true;
         rig.input(Input::Operator { id: crate::io::OperatorId(9), request });
@@ -638,14 +638,14 @@ impl Rig {
 #[test]
 fn v4_who_was_the_source_by_the_claim_it_is_given_again_is_the_newest() {
     let promote = |rig: &mut Rig, counter, basis| {
-        rig.input(Input::Right { epoch: epoch(counter), until: None });
+        rig.input(Input::Right { epoch: epoch(counter), entered: 1, until: None });
         rig.operator(OperatorRequest::Promote(basis))
     };
     let bases = [Basis::Free, Basis::Automatic { together: false }];
     for basis in bases {
         let mut disks = disks(true);
         let mut rig = Rig::new(config(), true);
-        rig.input(Input::Right { epoch: epoch(3), until: None });
+        rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
         rig.input(Input::Operator {
             id: crate::io::OperatorId(1),
             request: OperatorRequest::Promote(Basis::Confirmed),
@@ -662,15 +662,36 @@ fn v4_who_was_the_source_by_the_claim_it_is_given_again_is_the_newest() {
 }
 
 #[test]
+fn v4_a_claim_that_another_daemon_has_entered_makes_no_copy_the_newest() {
+    let mut disks = disks(true);
+    let mut rig = Rig::new(config(), true);
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
+    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.written(&mut disks);
+    // The journal was lost, and its node has claimed again: by the same name, long after.
+    let mut rig = rig.again(&disks);
+    rig.written(&mut disks);
+    rig.input(Input::Right { epoch: epoch(3), entered: 2, until: None });
+    let refused = rig.operator(OperatorRequest::Promote(Basis::Automatic { together: false }));
+    assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
+    // Once it serves by that claim, it is the newest by that one.
+    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.written(&mut disks);
+    let mut rig = rig.again(&disks);
+    rig.input(Input::Right { epoch: epoch(3), entered: 2, until: None });
+    assert_eq!(rig.operator(OperatorRequest::Promote(Basis::Free)), Ok(()));
+}
+
+#[test]
 fn v4_a_mark_in_the_arbiter_counts_whatever_claim_a_copy_was_promoted_by() {
     let mut disks = disks(true);
     let mut rig = Rig::new(config(), true);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     // On the operator's word, and the arbiter has not heard of it: who holds the claim before marks this copy there.
     rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
     rig.written(&mut disks);
     let mut rig = rig.again(&disks);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     let refused = rig.operator(OperatorRequest::Promote(Basis::Arbiter { marked: true }));
     assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
     assert_eq!(rig.volume.status().copy, CopyState::Outdated);
@@ -684,7 +705,7 @@ fn v4_a_claim_that_was_only_heard_of_does_not_make_a_copy_the_newest() {
     let first = rig.volume.status().generation;
     rig.hello(&Identity { epoch: epoch(3), ..peer(2, first) });
     rig.input(Input::LinkDown(LinkId(1)));
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     let refused = rig.operator(OperatorRequest::Promote(Basis::Free));
     assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
 }
@@ -692,11 +713,11 @@ fn v4_a_claim_that_was_only_heard_of_does_not_make_a_copy_the_newest() {
 #[test]
 fn v2_a_right_by_a_claim_that_does_not_follow_the_last_one_ends_service_first() {
     let mut rig = Rig::mirroring(config());
-    rig.input(Input::Right { epoch: epoch(4), until: None });
+    rig.input(Input::Right { epoch: epoch(4), entered: 1, until: None });
     rig.write(1, 0, false);
     assert_eq!((rig.volume.status().role, rig.replies()), (Role::Source, vec![]), "its own claim, made anew");
     // Claim 5 was the other side's: what this copy has may be old.
-    rig.input(Input::Right { epoch: epoch(6), until: None });
+    rig.input(Input::Right { epoch: epoch(6), entered: 1, until: None });
     assert_eq!((rig.volume.status().role, rig.replies()), (Role::Target, vec![(1, Err(RequestError::NoRight))]));
 }
 
@@ -749,7 +770,7 @@ fn v3_a_copy_that_has_more_than_the_one_that_asks_is_not_marked() {
 #[test]
 fn v10_a_promotion_ends_when_the_disk_cannot_be_flushed() {
     let mut rig = Rig::new(config(), true);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     rig.holds = true;
     rig.out.clear();
     let promote = OperatorRequest::Promote(Basis::Confirmed);
@@ -763,7 +784,7 @@ fn v10_a_promotion_ends_when_the_disk_cannot_be_flushed() {
 #[test]
 fn v4_a_copy_that_was_promoted_and_meets_one_that_has_more_keeps_its_right() {
     let mut rig = Rig::new(config(), true);
-    rig.input(Input::Right { epoch: epoch(3), until: None });
+    rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     rig.operator(OperatorRequest::Promote(Basis::Confirmed)).unwrap();
     let mine = rig.volume.status().generation;
     rig.link(1);

@@ -30,6 +30,9 @@ pub enum Ask {
     Right {
         /// The claim.
         epoch: Epoch,
+        /// Which daemon has entered it in its journal; 0: there is no telling.
+        #[serde(default)]
+        entered: u64,
         /// When it ends: ms since the machine was started (CLOCK_BOOTTIME), so that no time is lost on the way here.
         until_boot_ms: Option<u64>,
     },
@@ -220,8 +223,8 @@ mod tests {
                 Ask::Promote(Basis::Automatic { together: true }),
             ),
             (
-                r#"{"id":1,"ask":{"right":{"epoch":{"counter":7,"side":"A"},"until-boot-ms":null}}}"#,
-                Ask::Right { epoch, until_boot_ms: None },
+                r#"{"id":1,"ask":{"right":{"epoch":{"counter":7,"side":"A"},"entered":5,"until-boot-ms":null}}}"#,
+                Ask::Right { epoch, entered: 5, until_boot_ms: None },
             ),
             (
                 r#"{"id":1,"ask":{"marked":{"question":3,"outcome":"done"}}}"#,

@@ -485,8 +485,8 @@ impl Server {
                 }
                 return;
             }
-            Ask::Right { epoch, until_boot_ms } => {
-                self.tell(Input::Right { epoch, until: until_boot_ms.map(Monotonic) });
+            Ask::Right { epoch, entered, until_boot_ms } => {
+                self.tell(Input::Right { epoch, entered, until: until_boot_ms.map(Monotonic) });
                 return self.control.reply(asker, Reply::Done);
             }
             Ask::RightEnded => {
