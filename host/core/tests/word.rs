@@ -85,9 +85,9 @@ fn restores(outputs: &[Output]) -> bool {
 
 /// Whether the arbiter was asked for the permit, and whether by force.
 fn takes(outputs: &[Output]) -> Option<bool> {
-    outputs.iter().find_map(|output| match output {
-        Output::Arbiter(_, _, ArbiterRequest::Take { force, .. }) => Some(*force),
-        _ => None,
+    outputs.iter().find_map(|output| {
+        let Output::Arbiter(_, _, ArbiterRequest::Take { force, .. }) = output else { return None };
+        Some(*force)
     })
 }
 

@@ -50,9 +50,11 @@ fn on(mode: Mode) -> World {
 /// What was told since the last time. When a claim was entered in the journal is the clock's.
 fn told(world: &mut World) -> Vec<(String, ToVolume)> {
     let all = world.told_to_volumes.drain(..).map(|(node, told)| (node.to_string(), told));
-    all.map(|(node, told)| match told {
-        ToVolume::Right { claim, until, basis, .. } => (node, ToVolume::Right { claim, entered: 0, until, basis }),
-        other => (node, other),
+    all.map(|(node, mut told)| {
+        if let ToVolume::Right { entered, .. } = &mut told {
+            *entered = 0;
+        }
+        (node, told)
     })
     .collect()
 }
@@ -60,11 +62,9 @@ fn told(world: &mut World) -> Vec<(String, ToVolume)> {
 /// By which daemon's entry in the journal the process on a node has its right.
 fn entered(world: &mut World, on: &str) -> u64 {
     let all = world.told_to_volumes.drain(..).filter(|(node, _)| node.as_str() == on);
-    let entered = all.filter_map(|(_, told)| match told {
-        ToVolume::Right { entered, .. } => Some(entered),
-        _ => None,
-    });
-    entered.last().expect("it is told of a right")
+    let entered =
+        all.rev().find_map(|(_, told)| if let ToVolume::Right { entered, .. } = told { Some(entered) } else { None });
+    entered.expect("it is told of a right")
 }
 
 /// The last word of its right that the process on a node was told.
