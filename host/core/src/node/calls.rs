@@ -6,6 +6,7 @@
 use alloc::string::{String, ToString};
 
 use super::Node;
+use super::checks::see;
 use super::io::{
     Call, CallId, Failure, FaultKind, Health, Operation, Outcome, Output, RecordNumber, RetryWhere, Verdict,
 };
@@ -187,12 +188,12 @@ impl Node {
         match call.purpose {
             Purpose::Check => {
                 if !call.cancelled {
-                    self.checked(h, r, "quick-check", outcome);
+                    self.checked(h, r, "quick-check", see(outcome));
                 }
             }
             Purpose::DeepCheck => {
                 if !call.cancelled {
-                    self.deep_checked(h, r, outcome);
+                    self.deep_checked(h, r, see(outcome));
                 }
             }
             Purpose::StandbyCheck => {

@@ -28,11 +28,11 @@ impl Node {
         let spread = Millis(count * FIRST_CHECKS_SPREAD_EACH.0).min(FIRST_CHECKS_SPREAD_MAX);
         for h in self.members() {
             for r in self.local(h).hierarchy.resources() {
-                let at = self.now.monotonic + Millis(scatter(self.seed, h, r) % spread.0.max(1));
-                self.schedule_check(h, r, at);
+                let (now, scattered) = (self.now.monotonic, scatter(self.seed, h, r));
+                let within = |spread: Millis| now + Millis(scattered % spread.0.max(1));
+                self.schedule_check(h, r, within(spread));
                 let interval = self.local(h).hierarchy.resource(r).deep_check_interval;
-                let at = self.now.monotonic + Millis(scatter(self.seed, h, r) % interval.0.max(1));
-                self.resource_mut(h, r).deep_check_at = at;
+                self.resource_mut(h, r).deep_check_at = within(interval);
             }
         }
     }
@@ -97,11 +97,10 @@ impl Node {
     }
 
     /// A thorough check of a resource in service here has come to something. Where it cannot tell, quick-check is asked.
-    pub(super) fn deep_checked(&mut self, h: HierarchyIndex, r: ResourceIndex, outcome: Outcome) {
-        let (seen, _) = see(outcome.clone());
+    pub(super) fn deep_checked(&mut self, h: HierarchyIndex, r: ResourceIndex, look: Look) {
         let resource = self.resource_mut(h, r);
         let confirms = matches!(resource.ladder.stage(), Stage::SecondLook(_) | Stage::Verifying(_));
-        let (deep, tells) = match &seen {
+        let (deep, tells) = match &look.0 {
             Seen::Good => (Deep::Well, true),
             Seen::Bad(_) => (Deep::Doubt, true),
             Seen::TimedOut(_) => (Deep::Doubt, !confirms),
@@ -109,9 +108,9 @@ impl Node {
         };
         let before = core::mem::replace(&mut resource.deep, deep);
         if tells {
-            return self.checked(h, r, "deep-check", outcome);
+            return self.checked(h, r, "deep-check", look);
         }
-        if let Seen::CannotTell(why) | Seen::TimedOut(why) = seen
+        if let (Seen::CannotTell(why) | Seen::TimedOut(why), _) = look
             && before == Deep::Well
         {
             let what = What::BadCheck { text: why, then: "what quick-check says counts".to_string() };
@@ -121,8 +120,8 @@ impl Node {
     }
 
     /// A check of a resource in service here has come to something.
-    pub(super) fn checked(&mut self, h: HierarchyIndex, r: ResourceIndex, by: &'static str, outcome: Outcome) {
-        let (seen, report) = see(outcome);
+    pub(super) fn checked(&mut self, h: HierarchyIndex, r: ResourceIndex, by: &'static str, look: Look) {
+        let (seen, report) = look;
         let policy = self.policy(h, r);
         let resource = self.resource_mut(h, r);
         if report.is_some() {
@@ -336,8 +335,11 @@ impl Node {
     }
 }
 
-/// What an outcome means for the ladder, and what the check said if it said anything.
-fn see(outcome: Outcome) -> (Seen, Option<CheckReport>) {
+/// What a check means for the ladder, and what it said if it said anything.
+pub(super) type Look = (Seen, Option<CheckReport>);
+
+/// What its outcome comes to.
+pub(super) fn see(outcome: Outcome) -> Look {
     match outcome {
         Outcome::Report(report) => {
             let seen = match report.health {

@@ -58,6 +58,12 @@ impl Rig {
         rig
     }
 
+    /// Is to be promoted on the operator's word; the answer may come later.
+    fn confirm(&mut self) {
+        let request = OperatorRequest::Promote(Basis::Confirmed);
+        self.input(Input::Operator { id: crate::io::OperatorId(1), request });
+    }
+
     /// A source that mirrors; all is copied, and both have flushed.
     fn mirroring(config: Config) -> Self {
         let mut rig = Self::new(config, true);
@@ -296,8 +302,7 @@ fn v2_a_promotion_is_durable_before_the_first_request_is_served() {
     rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     rig.holds = true;
     rig.out.clear();
-    let promote = OperatorRequest::Promote(Basis::Confirmed);
-    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: promote });
+    rig.confirm();
     rig.request(1, RequestKind::Read(at(0)));
     assert_eq!(rig.replies(), [(1, Err(RequestError::NoRight))]);
     let label = |rig: &Rig| {
@@ -609,7 +614,7 @@ fn v4_a_claim_that_another_daemon_has_entered_makes_no_copy_the_newest() {
     let mut disks = disks(true);
     let mut rig = Rig::new(config(), true);
     rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
-    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.confirm();
     rig.written(&mut disks);
     // The journal was lost, and its node has claimed again: by the same name, long after.
     let mut rig = rig.again(&disks);
@@ -618,7 +623,7 @@ fn v4_a_claim_that_another_daemon_has_entered_makes_no_copy_the_newest() {
     let refused = rig.operator(OperatorRequest::Promote(Basis::Automatic { together: false }));
     assert!(matches!(refused, Err(Refusal::Copy { .. })), "{refused:?}");
     // Once it serves by that claim, it is the newest by that one.
-    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.confirm();
     rig.written(&mut disks);
     let mut rig = rig.again(&disks);
     rig.input(Input::Right { epoch: epoch(3), entered: 2, until: None });
@@ -631,7 +636,7 @@ fn v4_a_mark_in_the_arbiter_counts_whatever_claim_a_copy_was_promoted_by() {
     let mut rig = Rig::new(config(), true);
     rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     // On the operator's word, and the arbiter has not heard of it: who holds the claim before marks this copy there.
-    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: OperatorRequest::Promote(Basis::Confirmed) });
+    rig.confirm();
     rig.written(&mut disks);
     let mut rig = rig.again(&disks);
     rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });

@@ -67,8 +67,7 @@ fn v10_a_promotion_ends_when_the_disk_cannot_be_flushed() {
     rig.input(Input::Right { epoch: epoch(3), entered: 1, until: None });
     rig.holds = true;
     rig.out.clear();
-    let promote = OperatorRequest::Promote(Basis::Confirmed);
-    rig.input(Input::Operator { id: crate::io::OperatorId(1), request: promote });
+    rig.confirm();
     let [(flush, DiskOp::Flush)] = rig.disk()[..] else { panic!("{:?}", rig.out) };
     rig.input(Input::Disk { id: flush, result: Err(DiskError::Errno(5)) });
     let refused = |output: &Output| matches!(output, Output::Answer { result: Err(Refusal::Backing(_)), .. });
