@@ -48,11 +48,11 @@ pub(super) fn run(effort: Effort) -> Result<Report, Trouble> {
     };
     let mut report = Report::default();
     report.notes.push(format!("on {}; all past the page cache, all over Unix sockets", machine::file_system(folder)));
-    if !qemu::is_installed() {
-        report.missing.push(qemu::INSTALL.into());
-    }
+    let missing = qemu::missing();
+    let with_peers = missing.is_none();
+    report.missing.extend(missing);
     let keys = Keys::new(folder.join("keys"))?;
-    let bench = Bench { fio, folder, effort, size: effort.pick(64, 1024, 1024) * MIB };
+    let bench = Bench { fio, folder, effort, size: effort.pick(64, 1024, 1024) * MIB, with_peers };
     bench.mirrors("volume-mirror", Line::Tls(&keys), &mut report)?;
     bench.mirrors("volume-mirror-plain", Line::Plain, &mut report)?;
     bench.alone(&mut report)?;
@@ -65,6 +65,7 @@ struct Bench<'a> {
     folder: &'a Path,
     effort: Effort,
     size: u64,
+    with_peers: bool,
 }
 
 /// One who serves, and what came of each load.
@@ -85,7 +86,7 @@ impl Bench<'_> {
         let folder = self.folder.join(name);
         let (pair, _) = Pair::start(folder.join("mainstay"), self.size, false, Copies::Two(line))?;
         let mut sides = vec![Side::new("mainstay", pair)];
-        if qemu::is_installed() {
+        if self.with_peers {
             for (peer, way) in [("qemu mirror, write-blocking", Way::Mirror), ("qemu quorum", Way::Quorum)] {
                 let served = Qemu::start(&folder.join(format!("{way:?}")), self.size, way, line)?;
                 sides.push(Side::new(peer, served));
@@ -102,7 +103,7 @@ impl Bench<'_> {
         let folder = self.folder.join(name);
         let (pair, _) = Pair::start(folder.join("mainstay"), self.size, false, Copies::One)?;
         let mut sides = vec![Side::new("mainstay, no other copy", pair)];
-        if qemu::is_installed() {
+        if self.with_peers {
             let served = Qemu::start(&folder.join("qemu"), self.size, Way::Alone, Line::Plain)?;
             sides.push(Side::new("qemu-nbd", served));
         }

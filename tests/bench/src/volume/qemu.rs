@@ -17,8 +17,12 @@ use super::keys::NODES;
 use super::{Line, SOON_S, Served, backing, installed, wait_for};
 use crate::trouble::Trouble;
 
-/// How they are had.
-pub const INSTALL: &str = "qemu-nbd and qemu-storage-daemon: apt-get install qemu-utils";
+/// How they are had. Before version 8.1 qemu's server does not set TCP_NODELAY, and Nagle's algorithm holds back every answer
+/// that follows another one until that is acknowledged: with sixteen writes under way it does 600 a second instead of 7000.
+/// Nothing is gained by being quicker than that.
+const INSTALL: &str = "qemu-nbd and qemu-storage-daemon 8.1 or later: apt-get install -t bookworm-backports qemu-utils";
+/// The first version that is compared with.
+const VERSION_MIN: (u32, u32) = (8, 1);
 /// How long the first copy of all may take, in s.
 const MIRRORED_S_MAX: u64 = 300;
 
@@ -44,10 +48,29 @@ pub struct Qemu {
     _monitor: Option<Monitor>,
 }
 
-/// Whether they are installed.
+/// What is said of them when they are not there as they have to be; none: they are.
 #[must_use]
-pub fn is_installed() -> bool {
-    ["qemu-nbd", "qemu-storage-daemon"].into_iter().all(|program| installed(program).is_some())
+pub fn missing() -> Option<String> {
+    for program in ["qemu-nbd", "qemu-storage-daemon"] {
+        if installed(program).is_none() {
+            return Some(INSTALL.to_owned());
+        }
+        let said = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        if !version(&said).is_some_and(|version| version >= VERSION_MIN) {
+            return Some(format!(
+                "{INSTALL}; here is {}",
+                said.lines().next().unwrap_or("one that does not tell its version")
+            ));
+        }
+    }
+    None
+}
+
+/// `qemu-nbd 10.0.2 (Debian ...)`, `qemu-storage-daemon version 10.0.2 (...)`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut parts = said.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 impl Qemu {
@@ -187,5 +210,18 @@ impl Monitor {
                 return Err(Trouble::Answer { what: what.to_owned(), answer: said.to_string() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_in_what_qemu_says_of_itself() {
+        assert_eq!(version("qemu-nbd 10.0.2 (Debian 1:10.0.2+ds-2)\n"), Some((10, 0)));
+        assert_eq!(version("qemu-storage-daemon version 7.2.22 (Debian 1:7.2+dfsg-7)"), Some((7, 2)));
+        assert_eq!(version("command not found"), None);
+        assert!((8, 0) < VERSION_MIN && (10, 0) >= VERSION_MIN);
     }
 }
