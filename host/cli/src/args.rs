@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mainstay_core::health::{WITHIN_MAX, WITHIN_MIN};
 use mainstay_node::certificates::make::{AUTHORITY_DAYS, DAYS_MAX, NODE_DAYS};
 
 /// Keeps applications in service.
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Show every resource on every node, with its state and the reason.
     Status(Status),
+    /// Examine every node: what would keep it from protecting what it is to protect, how bad that is, and what to do.
+    Health(Health),
     /// Bring a hierarchy in service, or a resource with all it depends on.
     InService(InService),
     /// Take a hierarchy out of service, or a resource with all that depends on it.
@@ -79,6 +82,28 @@ pub(crate) struct Status {
     /// Show it again every second.
     #[arg(long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// Only what concerns this one, on the nodes that it may run on [default: everything, on all nodes].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hierarchy: Option<String>,
+    /// What is not known by then is told as such; from 1s to 10m.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = within)]
+    pub(crate) timeout: Duration,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn within(text: &str) -> Result<Duration, String> {
+    let within = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let [min, max] = [WITHIN_MIN, WITHIN_MAX].map(|limit| Duration::from_millis(limit.0));
+    if (min..=max).contains(&within) {
+        return Ok(within);
+    }
+    Err(format!("it is from {} to {}", humantime::format_duration(min), humantime::format_duration(max)))
 }
 
 /// Whether a command waits until what was asked for is done.

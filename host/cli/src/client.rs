@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long the daemon may take to answer; it has a shorter limit of its own for most.
-const ANSWER: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
 /// A name as a part of a URL's path: whatever an operator has typed is asked for, and found not to be there.
 pub(crate) fn in_path(name: &str) -> String {
@@ -44,7 +44,12 @@ impl Client {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        match self.ask(Method::GET, path, Bytes::new()).await? {
+        self.get_within(ANSWER, path).await
+    }
+
+    /// The same, of what may take longer.
+    pub(crate) async fn get_within<T: DeserializeOwned>(&self, limit: Duration, path: &str) -> anyhow::Result<T> {
+        match self.ask(limit, Method::GET, path, Bytes::new()).await? {
             Answer::Ok(answer) => Ok(answer),
             Answer::Refused(why) => bail!("{why}"),
         }
@@ -65,16 +70,22 @@ impl Client {
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Answer<String>> {
-        Ok(match self.ask::<AcceptedBody>(Method::POST, path, body.into()).await? {
+        Ok(match self.ask::<AcceptedBody>(ANSWER, Method::POST, path, body.into()).await? {
             Answer::Ok(body) => Answer::Ok(body.accepted),
             Answer::Refused(why) => Answer::Refused(why),
         })
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Answer<T>> {
-        match tokio::time::timeout(ANSWER, self.exchange(method, path, body)).await {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Answer<T>> {
+        match tokio::time::timeout(limit, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
-            Err(_) => bail!("the daemon at {} has not answered within {} s", self.socket.display(), ANSWER.as_secs()),
+            Err(_) => bail!("the daemon at {} has not answered within {} s", self.socket.display(), limit.as_secs()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The `mainstay` binary: the daemon, what operators ask of it, and kits by hand.
 //!
 //! Thin: every command turns its arguments into a question or a request, and the answer into text and an exit code: 0
-//! done, 1 refused or failed, 2 used wrongly.
+//! done, 1 refused or failed, 2 used wrongly; and 3 of a health check that found nothing worse than warnings.
 
 mod args;
 mod certificates;
@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod daemon;
 mod events;
+mod health;
 mod kit;
 mod log;
 mod operate;
@@ -75,6 +76,7 @@ async fn run(cli: Cli) -> anyhow::Result<i32> {
     match cli.command {
         Command::Run(run) => daemon::run(run, cli.state).await,
         Command::Status(asked) => status::status(&cli.state, &asked).await,
+        Command::Health(asked) => health::health(&cli.state, &asked).await,
         Command::InService(asked) => operate::in_service(&cli.state, asked).await,
         Command::OutOfService(asked) => operate::out_of_service(&cli.state, asked).await,
         Command::Switchover(asked) => operate::switchover(&cli.state, asked).await,

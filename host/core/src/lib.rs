@@ -13,6 +13,7 @@ extern crate std;
 pub mod arbiter;
 pub mod claim;
 pub mod diagnostic;
+pub mod health;
 pub mod hierarchy;
 pub mod ladder;
 pub mod message;

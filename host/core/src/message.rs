@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::{Claim, ClaimId};
+use crate::health::NodeReport;
 use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag, VolumeName};
 use crate::state::{Maintenance, Standing};
 use crate::status::{Alarm, ResourceView};
@@ -77,6 +78,27 @@ pub enum PeerMessage {
         question: Question,
         /// What.
         outcome: Marked,
+    },
+    /// The receiver is to examine itself. Asked only of one that says that it can ([`PeerState::examines`]): to another it
+    /// would be no message at all.
+    Examine {
+        /// Comes back with the answer.
+        id: u64,
+        /// Which of the sender's daemons asks: comes back, too.
+        asker: u64,
+        /// What is examined; none: everything.
+        hierarchy: Option<HierarchyName>,
+        /// What is not known by then is left out.
+        within: Millis,
+    },
+    /// What was found.
+    Examined {
+        /// Of which question.
+        id: u64,
+        /// Which daemon had asked.
+        asker: u64,
+        /// What it says of itself.
+        report: NodeReport,
     },
     /// The sender's daemon stops (O9).
     Leave {
@@ -164,6 +186,9 @@ pub struct PeerState {
     /// The version of each of its kits.
     #[serde(default)]
     pub kits: BTreeMap<KitName, String>,
+    /// It understands [`PeerMessage::Examine`].
+    #[serde(default)]
+    pub examines: bool,
     /// What it knows of each hierarchy.
     pub hierarchies: Vec<HierarchySummary>,
     /// Its alarms, the oldest, at most so many as people can read.

@@ -4,6 +4,7 @@
 //! GET  /v1/status                       everything at once
 //! GET  /v1/explain/TAG                  why a resource is in its state, and what comes next
 //! GET  /v1/events?after=N&wait-ms=MS    what came after event N; waits for the first
+//! GET  /v1/health?hierarchy=H&within-ms=MS   whether the nodes are fit for H, or for everything; asks all of them
 //! GET  /v1/snapshot                     what is known of the cluster, for mainstay plan --what-if
 //! GET  /v1/measures                     counts
 //! POST /v1/requests                     a request: see mainstay_core::node::Request
@@ -25,9 +26,11 @@ use axum::extract::{DefaultBodyLimit, Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use mainstay_core::names::{Tag, VolumeName};
+use mainstay_core::health::{WITHIN_MAX, WITHIN_MIN};
+use mainstay_core::names::{HierarchyName, Tag, VolumeName};
 use mainstay_core::node::{Reply, Request};
 use mainstay_core::status::Status;
+use mainstay_core::time::Millis;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +47,8 @@ use crate::volumes::{VolumeRequest, Volumes};
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// How long a follower may wait for an event, at the most: it asks again.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a health check may take unless it is said: kits that look after servers elsewhere take seconds.
+pub const HEALTH: Millis = Millis::from_secs(10);
 /// How long the daemon may take to answer. A request waits for its record to be durable, and maybe for another node.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -90,6 +95,15 @@ pub struct AcceptedBody {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Examined {
+    #[serde(default)]
+    hierarchy: Option<String>,
+    #[serde(default)]
+    within_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct After {
     #[serde(default)]
     after: u64,
@@ -114,6 +128,7 @@ pub fn serve(socket: &Path, api: Api) -> io::Result<()> {
         .route("/v1/status", get(status))
         .route("/v1/explain/{tag}", get(explain))
         .route("/v1/events", get(events))
+        .route("/v1/health", get(health))
         .route("/v1/snapshot", get(snapshot))
         .route("/v1/measures", get(measures))
         .route("/v1/requests", post(requests))
@@ -142,19 +157,27 @@ async fn nothing_here() -> Response {
 
 impl Api {
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Happening) -> Result<T, Response> {
+        self.ask_within(ANSWER, ask).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        limit: Duration,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Happening,
+    ) -> Result<T, Response> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.happenings.send(ask(reply)).await.ok()?;
             answer.await.ok()
         };
-        match tokio::time::timeout(ANSWER, asked).await {
+        match tokio::time::timeout(limit, asked).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is just stopping")),
             Err(_) => Err(refuse(
                 StatusCode::GATEWAY_TIMEOUT,
                 format!(
                     "the daemon has not answered within {} s: its disk may not take what it has to record; see its log. What was asked may still be done",
-                    ANSWER.as_secs()
+                    limit.as_secs()
                 ),
             )),
         }
@@ -182,6 +205,20 @@ async fn events(State(api): State<Api>, asked: Result<Query<After>, QueryRejecti
         Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
     };
     Json(api.events.after(after, Duration::from_millis(wait_ms).min(WAIT_MAX)).await).into_response()
+}
+
+async fn health(State(api): State<Api>, asked: Result<Query<Examined>, QueryRejection>) -> Response {
+    let Examined { hierarchy, within_ms } = match asked {
+        Ok(Query(asked)) => asked,
+        Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
+    };
+    let within = within_ms.map_or(HEALTH, Millis).clamp(WITHIN_MIN, WITHIN_MAX);
+    let ask = |reply| Happening::Examine(hierarchy.map(HierarchyName::new), within, reply);
+    match api.ask_within(Duration::from_millis(within.0) + ANSWER, ask).await {
+        Ok(Ok(report)) => Json(report).into_response(),
+        Ok(Err(why)) => refuse(StatusCode::CONFLICT, why),
+        Err(refused) => refused,
+    }
 }
 
 async fn snapshot(State(api): State<Api>) -> Response {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mainstay_core::arbiter::ArbiterAnswer;
+use mainstay_core::health::HealthReport;
 use mainstay_core::names::NodeName;
 use mainstay_core::node::{CallId, FaultKind, Input, Node, Operation, Outcome, Output, RecordNumber, Reply, RequestId};
 use mainstay_core::state::Record;
@@ -25,6 +26,7 @@ use crate::kits::Calls;
 use crate::links::Links;
 use crate::links::knock::Knocker;
 use crate::measures::Measures;
+use crate::survey::Surveyor;
 use crate::volumes::Volumes;
 
 /// How many are told before what the core says is carried out: a flood of one kind delays nothing else for long.
@@ -57,6 +59,8 @@ pub struct Driver {
     pub fences: Fences,
     /// Who knocks at peers.
     pub knocker: Knocker,
+    /// Who measures when this node is examined.
+    pub surveyor: Surveyor,
     /// The volumes of this node.
     pub volumes: Volumes,
     /// Who is told.
@@ -76,6 +80,7 @@ struct Waiting {
     held: VecDeque<(RecordNumber, Output)>,
     sessions: BTreeMap<NodeName, u64>,
     asked: BTreeMap<RequestId, oneshot::Sender<Reply>>,
+    examining: BTreeMap<RequestId, oneshot::Sender<Result<HealthReport, String>>>,
     requests: u64,
     /// With the journal.
     trouble: Option<String>,
@@ -191,6 +196,13 @@ impl Driver {
                 waiting.asked.insert(id, reply);
                 Input::Request(id, request)
             }
+            Happening::Examine(hierarchy, within, reply) => {
+                waiting.requests += 1;
+                let id = RequestId(waiting.requests);
+                waiting.examining.insert(id, reply);
+                Input::Examine { id, hierarchy, within }
+            }
+            Happening::Surveyed(id, survey) => Input::Surveyed(id, survey),
             // Whoever asked may be gone by now, which is no reason for anything.
             Happening::Status(reply) => {
                 let troubles = waiting.trouble.iter().chain(self.calls.held_back()).cloned().collect();
@@ -245,6 +257,18 @@ impl Driver {
                 Output::Guard(when) => {
                     if let Some(guardian) = &self.guardian {
                         guardian.until(when.map(|when| self.clock.since_boot(when)));
+                    }
+                    continue;
+                }
+                Output::Survey(id, hierarchy, within) => {
+                    let held_back = self.calls.held_back().to_vec();
+                    self.surveyor.start(*id, hierarchy.clone(), *within, self.calls.fits(), held_back);
+                    continue;
+                }
+                Output::Examined(id, report) => {
+                    if let Some(asked) = waiting.examining.remove(id) {
+                        // Whoever asked may be gone by now.
+                        let _ = asked.send(report.clone());
                     }
                     continue;
                 }
@@ -305,7 +329,12 @@ impl Driver {
             },
             Output::Fence(_, id, node) => self.fences.start(id, node),
             Output::Volume(_, name, what) => self.volumes.tell(&name, what),
-            Output::Persist(..) | Output::Heartbeat(_) | Output::Knock(..) | Output::Guard(_) => {}
+            Output::Persist(..)
+            | Output::Heartbeat(_)
+            | Output::Knock(..)
+            | Output::Guard(_)
+            | Output::Survey(..)
+            | Output::Examined(..) => {}
         }
     }
 }

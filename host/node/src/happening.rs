@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterView};
+use mainstay_core::health::{HealthReport, Survey};
 use mainstay_core::message::{Heartbeat, PeerMessage};
-use mainstay_core::names::{NodeName, PathName, Tag, VolumeName};
-use mainstay_core::node::{CallId, FenceId, Outcome, Reply, Request};
+use mainstay_core::names::{HierarchyName, NodeName, PathName, Tag, VolumeName};
+use mainstay_core::node::{CallId, FenceId, Outcome, Reply, Request, SurveyId};
 use mainstay_core::rehearsal::Snapshot;
 use mainstay_core::status::{Explanation, Status};
+use mainstay_core::time::Millis;
 use mainstay_core::volume::FromVolume;
 use mainstay_runtime::Kit;
 use tokio::sync::oneshot;
@@ -49,6 +51,10 @@ pub enum Happening {
     Guardian(bool),
     /// An operator asks for something.
     Request(Request, oneshot::Sender<Reply>),
+    /// Somebody wants to know whether the nodes are fit: for which hierarchy, and within what.
+    Examine(Option<HierarchyName>, Millis, oneshot::Sender<Result<HealthReport, String>>),
+    /// What was measured on this node.
+    Surveyed(SurveyId, Survey),
     /// Somebody wants to see everything.
     Status(oneshot::Sender<(Status, Vec<String>)>),
     /// Somebody wants to know why.

@@ -93,6 +93,12 @@ impl HostView {
         });
     }
 
+    /// What is shown, without what troubles certificates and driver.
+    #[must_use]
+    pub fn of_kits(&self) -> HostStatus {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).status.clone()
+    }
+
     /// What is shown, with what troubles the driver.
     #[must_use]
     pub fn status(&self, troubles: Vec<String>) -> HostStatus {

@@ -159,6 +159,19 @@ impl Calls {
         &self.held_back
     }
 
+    /// What is to be looked at of each resource when this node is examined.
+    #[must_use]
+    pub fn fits(&self) -> Vec<Fit> {
+        let fit = |(index, resource): (&(HierarchyIndex, ResourceIndex), &Arc<Resource>)| Fit {
+            hierarchy: index.0,
+            tag: Tag::new(&*resource.tag),
+            kit: self.serving.get(index).cloned(),
+            resource: Arc::clone(resource),
+            secrets: self.secrets.clone(),
+        };
+        self.resources.iter().map(fit).collect()
+    }
+
     /// Makes a call; its outcome comes as a happening.
     pub fn start(&mut self, call: Call) {
         let happenings = self.happenings.clone();
@@ -208,6 +221,42 @@ impl Calls {
     #[must_use]
     pub fn going_on(&self) -> usize {
         self.running.len()
+    }
+}
+
+/// Whether a resource's kit is there, and takes its params and grants on this machine, now.
+#[derive(Debug)]
+pub struct Fit {
+    /// Of which hierarchy.
+    pub hierarchy: HierarchyIndex,
+    /// Which resource.
+    pub tag: Tag,
+    kit: Option<Arc<Kit>>,
+    resource: Arc<Resource>,
+    secrets: Option<PathBuf>,
+}
+
+impl Fit {
+    /// All that is wrong: how bad it is, what, and what to do. Looks at files; may block.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(Weight, String, String)> {
+        let Some(kit) = &self.kit else {
+            let what = format!("its kit `{}` is not loaded", self.resource.kit);
+            return vec![(Weight::Blocking, what, "Put its file into the kit directory of this node".to_owned())];
+        };
+        let params = kit.check_params(&self.resource.value).into_iter().map(|problem| {
+            let hint = problem.hint.unwrap_or_else(|| "Mend the config: mainstay config check says where".to_owned());
+            (Weight::Blocking, format!("{}: {}", param(&problem.pointer), problem.message), hint)
+        });
+        let grants = kit.check_grants(self.resource.services.grants(), self.secrets.as_deref()).into_iter();
+        let grants = grants.map(|problem| {
+            let weight = match problem.severity {
+                runtime::Severity::Error => Weight::Blocking,
+                runtime::Severity::Warning => Weight::Warning,
+            };
+            (weight, format!("grants.{}: {}", problem.capability, problem.message), problem.hint)
+        });
+        params.chain(grants).collect()
     }
 }
 

@@ -24,6 +24,7 @@ pub mod links;
 pub mod measures;
 mod room;
 pub mod state_dir;
+pub mod survey;
 pub mod volumes;
 
 use std::path::PathBuf;
@@ -54,6 +55,7 @@ use links::Links;
 use links::knock::Knocker;
 use measures::Measures;
 use state_dir::{NodeFile, StateDir};
+use survey::Surveyor;
 use volumes::{VolumeExe, Volumes};
 
 /// Of mainstay: nodes show each other's.
@@ -130,6 +132,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         clock,
         &happenings,
     )?;
+    let surveyor = Surveyor::new(&config.spec, &me, &options.state, certificates.clone(), &host, happenings.clone());
     let links = Links::open(&config.spec, &me, certificates, happenings.clone()).await?;
     let listening = links.listening().iter().map(|(path, at)| (path.to_string(), at.to_string())).collect();
     host.change(|status| status.listening.clone_from(&listening));
@@ -222,6 +225,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         guardian,
         fences,
         knocker,
+        surveyor,
         volumes,
         events,
         measures,

@@ -13,7 +13,9 @@ use tokio::time::MissedTickBehavior;
 use crate::happening::Happening;
 
 /// Less than this is no room: a few operations' output and notes, in bytes.
-const ROOM_BYTES_MIN: u64 = 4 << 20;
+pub(crate) const ROOM_BYTES_MIN: u64 = 4 << 20;
+/// Less than this soon is no room: a log that grows, a few compiled kits, in bytes. Told when the node is examined.
+pub(crate) const ROOM_BYTES_LOW: u64 = 64 << 20;
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -26,7 +28,7 @@ pub(crate) async fn watch(dir: PathBuf, happenings: mpsc::Sender<Happening>) {
         every.tick().await;
         let dir = dir.clone();
         // A disk that hangs blocks this thread alone.
-        let Ok(found) = tokio::task::spawn_blocking(move || too_little(&dir)).await else { return };
+        let Ok(found) = tokio::task::spawn_blocking(move || too_little(&dir, ROOM_BYTES_MIN)).await else { return };
         if told != found {
             if let Some(what) = &found {
                 tracing::warn!("{what}");
@@ -39,8 +41,8 @@ pub(crate) async fn watch(dir: PathBuf, happenings: mpsc::Sender<Happening>) {
     }
 }
 
-/// What is wrong with the room there, if anything.
-fn too_little(dir: &Path) -> Option<String> {
+/// What is wrong with the room there, if anything: less than so many bytes is too little.
+pub(crate) fn too_little(dir: &Path, bytes_min: u64) -> Option<String> {
     let at = dir.display();
     let told = match statvfs(dir) {
         Ok(told) => told,
@@ -50,10 +52,11 @@ fn too_little(dir: &Path) -> Option<String> {
     };
     // What only root may use is nothing to count on, whoever this is.
     let free = told.blocks_available().saturating_mul(told.fragment_size());
-    if free < ROOM_BYTES_MIN {
+    if free < bytes_min {
+        let how = if bytes_min > ROOM_BYTES_MIN { "little" } else { "no" };
         return Some(format!(
-            "the disk of the state directory {at} has no room: less than {} MiB are free",
-            ROOM_BYTES_MIN >> 20
+            "the disk of the state directory {at} has {how} room: less than {} MiB are free",
+            bytes_min >> 20
         ));
     }
     // File systems that make files as they are needed say that there are none at all.
@@ -67,12 +70,14 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_is_told() {
-        let what = too_little(Path::new("/nonexistent/state")).expect("there is no such folder");
+        let what = too_little(Path::new("/nonexistent/state"), ROOM_BYTES_MIN).expect("there is no such folder");
         assert!(what.contains("cannot be told") && what.contains("/nonexistent/state"), "{what}");
     }
 
     #[test]
     fn a_disk_with_room_is_nothing_to_tell() {
-        assert_eq!(too_little(&std::env::temp_dir()), None);
+        assert_eq!(too_little(&std::env::temp_dir(), ROOM_BYTES_MIN), None);
+        let what = too_little(&std::env::temp_dir(), 1 << 60).expect("no disk is that large");
+        assert!(what.contains("has little room: less than 1099511627776 MiB are free"), "{what}");
     }
 }

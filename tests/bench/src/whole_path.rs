@@ -166,6 +166,8 @@ impl WholePath {
                 | Output::Fence(..)
                 | Output::Knock(..)
                 | Output::Volume(..)
+                | Output::Survey(..)
+                | Output::Examined(..)
                 | Output::Guard(_) => {}
             }
         }

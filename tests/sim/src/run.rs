@@ -26,6 +26,8 @@ const CALM: Millis = Millis::from_mins(6);
 const ROUND: Millis = Millis::from_secs(25);
 /// A machine that was fenced comes back after this.
 const RETURNS: Millis = Millis::from_secs(20);
+/// A health check may take so long.
+const HEALTH: Millis = Millis::from_secs(8);
 /// A fault that flaps does not do so more often than this.
 const FLAPS_MAX: u64 = 200;
 
@@ -64,6 +66,12 @@ impl Outcome {
 /// Runs it. A panic of the core is a rule that was broken.
 #[must_use]
 pub fn run(scenario: &Scenario, quiet: bool) -> Outcome {
+    run_examined(scenario, quiet, None)
+}
+
+/// The same, while somebody asks every node so often whether the nodes are fit.
+#[must_use]
+pub fn run_examined(scenario: &Scenario, quiet: bool, every: Option<Millis>) -> Outcome {
     let (config, quality) = (scenario.config(), scenario.lan.quality());
     let world = catch_unwind(|| World::with(&config, scenario.seed, Manners::Real, quality, scenario.granted_longer));
     let mut world = match world {
@@ -71,6 +79,7 @@ pub fn run(scenario: &Scenario, quiet: bool) -> Outcome {
         Err(panic) => return Outcome { broken: vec![words_of(panic.as_ref())], ..Outcome::default() },
     };
     world.quiet = quiet;
+    world.examined_every = every;
     world.coverage.count_named(format!("hierarchies: {}", scenario.hierarchies.len()));
     let ran = catch_unwind(AssertUnwindSafe(|| live(&mut world, scenario)));
     let mut broken = core::mem::take(&mut world.checks.broken);
@@ -184,6 +193,12 @@ fn live(world: &mut World, scenario: &Scenario) -> Result<(), String> {
 }
 
 fn run_until(world: &mut World, at: Monotonic) {
+    while let Some(every) = world.examined_every.filter(|every| world.now() + *every < at) {
+        world.run(every);
+        for name in world.machines.keys().cloned().collect::<Vec<_>>() {
+            world.examine(&name, None, HEALTH);
+        }
+    }
     if at > world.now() {
         world.run(at.since(world.now()));
     }

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use mainstay_core::health::{Finding, NodeFacts};
 use mainstay_core::names::{HierarchyName, NodeName, Tag};
-use mainstay_core::node::{Node, Reply, Request, RequestId};
+use mainstay_core::node::{Node, Reply, Request, RequestId, Weight};
 use mainstay_core::time::{Millis, Monotonic};
 
 use crate::kits::Answer;
@@ -20,6 +21,8 @@ const PROLOGUE: &str = "cluster = \"sim\"\nkits = \"/kits\"\n";
 const SEED: u64 = 1;
 /// How long an answer to an operator is waited for.
 const ANSWER: Millis = Millis(11_000);
+/// How long a health check may take in a story.
+const HEALTH: Millis = Millis(10_000);
 
 /// A story being told.
 #[derive(Debug, Default)]
@@ -180,6 +183,19 @@ impl Story {
                     words[2..].iter().map(|tag| (Tag::from(*tag), "its kit is not there".to_owned())).collect();
                 self.world().set_unusable(&node(1), unusable);
             }
+            "software" => self.world().machine(&node(1)).software = words[2].into(),
+            "before-health" => self.world().machine(&node(1)).before_health = true,
+            "older-kit" => self.world().set_older_kit(&node(1), true),
+            "clock" => {
+                let off = Millis::parse(words[2]).unwrap_or_else(|| panic!("`{line}`: no length of time")).0 as i64;
+                self.world().machine(&node(1)).clock_off = match words[3] {
+                    "ahead" => off,
+                    "behind" => -off,
+                    word => panic!("a clock is ahead or behind: {word}"),
+                };
+            }
+            "survey" => self.survey(&node(1), &words[2..]),
+            "health" => return self.health(&node(1), words.get(2).copied()),
             "ask" => return self.ask(&node(1), &words[2..]),
             "status" => return self.status(&node(1)),
             "explain" => return self.explain(&node(1), words[2]),
@@ -263,6 +279,59 @@ impl Story {
             .filter(|alarm| alarm.hierarchy.as_ref().is_some_and(|name| name.as_str() == hierarchy));
         let (id, answers) = of_it.into_iter().find_map(|alarm| alarm.confirms.map(|answers| (alarm.id, answers)))?;
         Some(Request::Confirm { alarm: id, answers })
+    }
+
+    /// `survey NODE stuck`, `survey NODE finds WEIGHT WHAT`
+    fn survey(&mut self, node: &NodeName, words: &[&str]) {
+        let found = match words {
+            ["stuck"] => None,
+            ["finds", weight, what] => {
+                let weight = match *weight {
+                    "note" => Weight::Note,
+                    "warning" => Weight::Warning,
+                    "blocking" => Weight::Blocking,
+                    word => panic!("`{word}` is no weight"),
+                };
+                Some(Finding::new(weight, what, node, *what, "Mend it"))
+            }
+            _ => panic!("a survey is stuck, or finds something: {words:?}"),
+        };
+        let machine = self.world().machine(node);
+        match (found, &mut machine.survey) {
+            (Some(found), Some(survey)) => survey.findings.push(found),
+            (_, survey) => *survey = None,
+        }
+    }
+
+    fn health(&mut self, node: &NodeName, hierarchy: Option<&str>) -> String {
+        let id = self.world().examine(node, hierarchy.map(HierarchyName::from), HEALTH);
+        let until = self.world().now() + ANSWER;
+        while self.world().now() < until && !self.world().health_reports.contains_key(&id) {
+            self.world().run(Millis(1));
+        }
+        let report = match self.world().health_reports.remove(&id) {
+            Some(Ok(report)) => report,
+            Some(Err(why)) => return format!("refused: {why}"),
+            None => return "no answer".into(),
+        };
+        let mut out = String::new();
+        for facts in &report.nodes {
+            let NodeFacts { node, software, contract, system, clock_ahead_ms, .. } = facts;
+            let _ = match facts.answered {
+                true => writeln!(
+                    out,
+                    "{node}: mainstay {software}, contract {contract}, {system}, clock {clock_ahead_ms} ms ahead"
+                ),
+                false => writeln!(out, "{node}: no answer"),
+            };
+        }
+        for finding in &report.findings {
+            let place = [finding.hierarchy.as_ref().map(HierarchyName::as_str), finding.tag.as_ref().map(Tag::as_str)];
+            let place = place.into_iter().flatten().collect::<Vec<_>>().join("/");
+            let Finding { weight, node, code, summary, advice, .. } = finding;
+            let _ = writeln!(out, "{weight:?} {node} {place} ({code}): {summary}. {advice}");
+        }
+        if report.findings.is_empty() { out + "nothing was found" } else { out }
     }
 
     fn answer(&mut self, id: RequestId) -> String {

@@ -8,13 +8,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use mainstay_core::time::Millis;
 use mainstay_sim::coverage::Coverage;
-use mainstay_sim::run::run;
+use mainstay_sim::run::{run, run_examined};
 use mainstay_sim::scenario::{Mode, Scenario};
 use mainstay_sim::script::stories;
 
 /// Seeds of the fixed corpus: what a debug build runs in about twenty seconds on two cores.
 const CORPUS: u64 = 60;
+/// Seeds that are run under health checks.
+const EXAMINED: u64 = 12;
 /// Fresh seeds are run for so long.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -67,6 +70,18 @@ fn fresh_seeds_hold_too() {
     let (failed, _, count) = run_all(|number| (began.elapsed() < FRESH).then_some(from + number));
     println!("{count} fresh seeds from {from}");
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Health checks go on all the time, of all nodes at once: whatever else happens, they stand in nobody's way.
+#[test]
+fn whoever_asks_for_health_the_rules_hold() {
+    let mut coverage = Coverage::default();
+    for seed in 0..EXAMINED {
+        let outcome = run_examined(&Scenario::from_seed(seed), true, Some(Millis(700)));
+        assert_eq!(outcome.broken, [""; 0], "seed {seed}");
+        coverage.add(&outcome.coverage);
+    }
+    assert_eq!(coverage.missing(&["health: told", "claim: failover"]), [""; 0], "\n{}", coverage.table());
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) enum Kind {
     Hindered,
 }
 
-type Found = Vec<(Kind, String)>;
+pub(super) type Found = Vec<(Kind, String)>;
 
 /// The alarms there are.
 #[derive(Debug, Default)]
@@ -214,7 +214,7 @@ impl Node {
         found
     }
 
-    fn ownership_alarms(&self, h: HierarchyIndex, found: &mut Found) {
+    pub(super) fn ownership_alarms(&self, h: HierarchyIndex, found: &mut Found) {
         let name = self.name(h);
         let durable = self.durable(h);
         if durable.unknown {
@@ -361,7 +361,7 @@ impl Node {
         peer.answers(interval, self.now.monotonic)
     }
 
-    fn resource_alarms(&self, h: HierarchyIndex, r: ResourceIndex, found: &mut Found) {
+    pub(super) fn resource_alarms(&self, h: HierarchyIndex, r: ResourceIndex, found: &mut Found) {
         let (tag, resource) = (self.tag(h, r), self.resource(h, r));
         let durable = self.durable_resource(h, r);
         let owner = self.is_owner(h);

@@ -202,6 +202,7 @@ impl Node {
                 }
             }
             Purpose::Assess => {
+                self.readiness_told(h, r, &outcome);
                 if !call.cancelled {
                     self.assessed(h, r, outcome);
                 }
@@ -217,6 +218,7 @@ impl Node {
         if self.resource(h, r).call.is_none() && self.timers.get(Timer::Retry { hierarchy: h, resource: r }).is_none() {
             self.pursue_step(h, r);
         }
+        self.ask_readiness(h, r);
     }
 
     /// An operation of unknown outcome was looked at: either it did what it is for, or it is tried again.

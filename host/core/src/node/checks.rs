@@ -312,7 +312,10 @@ impl Node {
     /// A kit has said whether this node is ready. What it could not tell does not say that what was found is gone.
     pub(super) fn assessed(&mut self, h: HierarchyIndex, r: ResourceIndex, outcome: Outcome) {
         if let Outcome::Findings(findings) = outcome {
-            self.found(h, r, findings);
+            // An owner is asked only when it is examined, and is not kept from anything by what is found.
+            if !self.is_owner(h) {
+                self.found(h, r, findings);
+            }
         }
     }
 

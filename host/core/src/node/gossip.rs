@@ -104,6 +104,7 @@ impl Node {
             config_parts,
             software: self.software.clone(),
             kits: self.kits.clone(),
+            examines: true,
             hierarchies,
             alarms,
         };
@@ -418,6 +419,10 @@ impl Node {
                 self.peer_marks(peer, volume, question, claim, generation);
             }
             PeerMessage::Marked { volume, question, outcome } => self.peer_marked(peer, volume, question, outcome),
+            PeerMessage::Examine { id, asker, hierarchy, within } => {
+                self.examine_for_peer(peer, id, asker, hierarchy.as_ref(), within);
+            }
+            PeerMessage::Examined { id, asker, report } => self.peer_examined(peer, id, asker, report),
             // The last words of a daemon whose successor was heard already.
             PeerMessage::Leave { incarnation, .. } if incarnation < self.peers[peer].incarnation => {}
             PeerMessage::Leave { incarnation, hold, released } => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::timers::HierarchyIndex;
 use crate::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest, ArbiterView};
 use crate::claim::{ClaimId, Epoch};
+use crate::health::{HealthReport, Survey};
 use crate::hierarchy::ResourceIndex;
 use crate::message::{Heartbeat, PeerMessage};
 use crate::names::{HierarchyName, KitName, NodeName, PathName, Tag, VolumeName};
@@ -67,6 +68,17 @@ pub enum Input {
     Volume(VolumeName, FromVolume),
     /// An operator asks for something.
     Request(RequestId, Request),
+    /// Somebody wants to know whether the nodes are fit.
+    Examine {
+        /// Comes back with the answer.
+        id: RequestId,
+        /// For what; none: for everything.
+        hierarchy: Option<HierarchyName>,
+        /// What is not known by then is told as such.
+        within: Millis,
+    },
+    /// What was measured on this node.
+    Surveyed(SurveyId, Survey),
     /// The daemon is about to stop; resources stay in service.
     Stop,
 }
@@ -100,6 +112,11 @@ pub enum Output {
     Report(RecordNumber, Event),
     /// Answer a request, once the record is durable.
     Reply(RecordNumber, RequestId, Reply),
+    /// Measure what can only be measured on this node, for that hierarchy or for all, in so long. Depends on no record: a
+    /// node whose disk hangs is to be examined, too.
+    Survey(SurveyId, Option<HierarchyName>, Millis),
+    /// Tell whoever asked whether the nodes are fit, or why that was not looked into. Depends on no record.
+    Examined(RequestId, Result<HealthReport, String>),
 }
 
 /// The place of a record in the journal of this daemon, from 1; 0 names none.
@@ -113,6 +130,10 @@ pub struct CallId(pub u64);
 /// Names a run of a fence command, of this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FenceId(pub u64);
+
+/// Names a measurement of this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SurveyId(pub u64);
 
 /// Names a request of an operator to this daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -19,13 +19,14 @@
 //!
 //! Each file decides one thing: [`peers`](self) who is there, `ownership` who may act, `serve` what is done in which
 //! order, `calls` what an outcome means for an operation, `checks` what a check means, `operator` what a person may
-//! ask for, `views` what is shown.
+//! ask for, `views` what is shown, `examine` whether nodes are fit.
 
 mod alarms;
 mod arbiter;
 mod calls;
 mod checks;
 mod compare;
+mod examine;
 mod explain;
 mod gossip;
 mod io;
@@ -47,7 +48,7 @@ use alloc::vec::Vec;
 
 pub use io::{
     Abilities, Call, CallId, CheckReport, Failure, FaultKind, FenceId, Finding, Health, Input, Operation, Outcome,
-    Output, RecordNumber, Reply, Request, RequestId, RetryWhere, Verdict, Weight,
+    Output, RecordNumber, Reply, Request, RequestId, RetryWhere, SurveyId, Verdict, Weight,
 };
 pub use timers::{HierarchyIndex, Timer};
 
@@ -149,6 +150,7 @@ pub struct Node {
     marks_asked: BTreeMap<ArbiterId, volumes::Marking>,
     /// What was asked of which peer.
     asks: BTreeMap<u64, (RequestId, NodeName)>,
+    examinations: examine::Examinations,
     timers: Timers,
     outputs: VecDeque<Output>,
 
@@ -243,6 +245,7 @@ impl Node {
             with_volumes,
             marks_asked: BTreeMap::new(),
             asks: BTreeMap::new(),
+            examinations: examine::Examinations::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             next_call: 0,
@@ -396,6 +399,8 @@ impl Node {
             Input::Guardian { there } => self.guardian(there),
             Input::Volume(name, said) => self.volume_says(name, said),
             Input::Request(id, request) => self.request(id, request),
+            Input::Examine { id, hierarchy, within } => self.examine(id, hierarchy, within),
+            Input::Surveyed(id, survey) => self.surveyed(id, survey),
             Input::Stop => self.stop(),
         }
     }
@@ -416,6 +421,7 @@ impl Node {
             Timer::Right { hierarchy } => self.touch(hierarchy),
             Timer::Gossip => self.tell.now(),
             Timer::Ask { id } => self.ask_unanswered(id),
+            Timer::Examination { id } => self.examination_over(id),
             Timer::Check { hierarchy, resource } => self.check_due(hierarchy, resource, due),
             Timer::Again { hierarchy } => self.again_due(hierarchy),
             Timer::Retry { hierarchy, resource } => self.retry_due(hierarchy, resource),
@@ -556,6 +562,7 @@ impl Node {
                 self.refresh_alarms(Scope::Hierarchy(h));
             }
         }
+        self.tell_examinations();
         self.tell_rights();
         self.gossip();
     }

@@ -66,6 +66,11 @@ pub enum Timer {
         /// Which question.
         id: u64,
     },
+    /// What is not known of a node by now is told as such.
+    Examination {
+        /// Which.
+        id: u64,
+    },
     /// The next check of a resource is due.
     Check {
         /// Of which hierarchy.
@@ -100,6 +105,7 @@ impl fmt::Display for Timer {
             Self::Refresh => "peers are told everything again",
             Self::Gossip => "peers are told of changed states",
             Self::Ask { .. } => "a peer should have answered",
+            Self::Examination { .. } => "a health check ends",
             Self::Check { .. } => "a check is due",
             Self::Again { .. } => "what failed is tried again",
             Self::Retry { .. } => "an operation is tried again",

@@ -224,7 +224,12 @@ impl Stage {
         while let Some(output) = self.nodes.get_mut(name).and_then(Node::poll_output) {
             match output {
                 // What a volume's process makes of it is not rehearsed.
-                Output::Persist(..) | Output::Reply(..) | Output::CancelKit(_) | Output::Volume(..) => {}
+                Output::Persist(..)
+                | Output::Reply(..)
+                | Output::CancelKit(_)
+                | Output::Volume(..)
+                | Output::Survey(..)
+                | Output::Examined(..) => {}
                 Output::Heartbeat(heartbeat) => {
                     if !self.broken_paths.contains(&heartbeat.path) && self.nodes.contains_key(&heartbeat.to) {
                         self.queue.push_back((heartbeat.to.clone(), OnItsWay::Heartbeat(heartbeat)));

@@ -85,6 +85,11 @@ impl Place {
         &self.authority
     }
 
+    /// Whether it can be connected to.
+    pub(super) async fn try_out(&self) -> io::Result<()> {
+        self.connect().await.map(drop)
+    }
+
     async fn connect(&self) -> io::Result<TokioIo<Box<dyn Connection>>> {
         // An IPv6 address stands in brackets.
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');

@@ -99,6 +99,30 @@ impl Arbiter {
     }
 }
 
+/// Which members of the arbiter cannot be connected to from here, each within `limit`, and why.
+pub(crate) async fn unreached(spec: &ArbiterSpec, limit: Duration) -> Vec<(String, String)> {
+    let certificates = spec.certificates.as_deref().map(Path::new);
+    let mut trying = JoinSet::new();
+    for endpoint in spec.endpoints.clone() {
+        let place = Place::read(&endpoint, certificates);
+        trying.spawn(async move {
+            let place = place.map_err(|error| error.to_string());
+            let tried = match place {
+                Ok(place) => tokio::time::timeout(limit, place.try_out()).await,
+                Err(why) => return Some((endpoint, why)),
+            };
+            match tried {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some((endpoint, error.to_string())),
+                Err(_) => Some((endpoint, format!("no connection within {} s", limit.as_secs_f32()))),
+            }
+        });
+    }
+    let mut unreached: Vec<_> = trying.join_all().await.into_iter().flatten().collect();
+    unreached.sort();
+    unreached
+}
+
 #[derive(Debug)]
 struct Question {
     id: ArbiterId,

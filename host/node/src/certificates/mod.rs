@@ -12,9 +12,12 @@ pub mod store;
 pub mod verify;
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mainstay_core::names::NodeName;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 pub use store::{CertificatesError, Loaded, Store};
@@ -104,6 +107,18 @@ pub fn facts(der: &[u8]) -> Result<Facts, String> {
     })
 }
 
+/// Until when a certificate counts, of whatever it is: that by which a node is known to the arbiter, say.
+///
+/// # Errors
+/// With why it cannot be read.
+pub fn expires_at(file: &Path) -> Result<SystemTime, String> {
+    let pem = store::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    let none = |error: &dyn fmt::Display| format!("{} is no certificate: {error}", file.display());
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| none(&error))?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| none(&error))?;
+    Ok(time(certificate.validity().not_after.timestamp()))
+}
+
 /// A certificate's time. One before 1970 is as good as 1970.
 fn time(unix_s: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(unix_s).unwrap_or(0))
@@ -118,6 +133,16 @@ pub fn date(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn until_when_any_certificate_counts_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        make::authority(dir.path(), "mail", make::Validity::days(10)).unwrap();
+        let left = expires_at(&dir.path().join(AUTHORITY_FILE)).unwrap().duration_since(SystemTime::now()).unwrap();
+        assert_eq!(left.as_secs() / 86_400, 9);
+        assert!(expires_at(&dir.path().join(AUTHORITY_KEY_FILE)).unwrap_err().contains("ca.key is no certificate"));
+        assert!(expires_at(Path::new("/nonexistent.pem")).unwrap_err().contains("cannot be read"));
+    }
 
     #[test]
     fn an_identity_reads_as_it_is_written() {

@@ -20,7 +20,7 @@ use super::{AUTHORITY_FILE, FILE_BYTES_MAX, Facts, Identity, NODE_FILE, NODE_KEY
 use crate::host_status::HostView;
 
 /// People are warned for so long before a certificate expires: a new one takes them minutes, and they may be away.
-const WARN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const WARN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The files are looked at this often, for people: a session reads them itself.
 const LOOK: Duration = Duration::from_secs(60);
 /// What is still wrong is said again so often.

@@ -10,6 +10,7 @@ mod connect;
 pub mod dropped;
 pub mod keys;
 pub mod knock;
+pub(crate) mod probe;
 mod session;
 mod tls;
 pub mod wire;

@@ -14,13 +14,13 @@ use mainstay_test_support::needs;
 const SIZE_MIB: u32 = 48;
 
 /// A file system of its own for a folder, gone with this value.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
     /// None when this user may mount nothing; that is told.
-    fn mount(at: &Path) -> Option<Self> {
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let size = format!("size={SIZE_MIB}m,mode=0700");
         let mut mount = Command::new("mount");
@@ -37,7 +37,7 @@ impl SmallDisk {
     }
 
     /// Leaves not one byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.at.join("fill")).unwrap();
         for block in [64 << 10, 4 << 10, 1] {
             while file.write_all(&vec![b'x'; block]).is_ok() {}

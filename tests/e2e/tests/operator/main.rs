@@ -10,6 +10,7 @@ mod config;
 mod disk;
 mod garbage;
 mod genapp;
+mod health;
 mod killed;
 mod kit_files;
 mod kits;

@@ -112,6 +112,8 @@ impl Checks {
             | Output::Fence(..)
             | Output::Knock(..)
             | Output::Guard(_)
+            | Output::Survey(..)
+            | Output::Examined(..)
             | Output::CancelKit(_) => {}
         }
     }

@@ -13,6 +13,8 @@ use crate::kits::fault;
 
 /// From cancelling a call to everything of it being gone.
 const CANCEL: Millis = Millis(20);
+/// What measuring a node takes.
+const SURVEY: Millis = Millis(30);
 
 impl World {
     pub(super) fn carry_out(&mut self, name: &NodeName) {
@@ -42,6 +44,19 @@ impl World {
                 }
                 Output::Guard(deadline) => {
                     self.guard(name, deadline);
+                    continue;
+                }
+                Output::Survey(id, ..) => {
+                    let life = machine.life;
+                    if let Some(survey) = machine.survey.clone() {
+                        let input = Box::new(Input::Surveyed(id, survey));
+                        self.at(SURVEY, Happening::Input { node: name.clone(), life, input });
+                    }
+                    continue;
+                }
+                Output::Examined(id, report) => {
+                    self.coverage.count(if report.is_ok() { "health: told" } else { "health: refused" });
+                    self.health_reports.insert(id, report);
                     continue;
                 }
                 Output::Send(after, ..)
@@ -99,6 +114,8 @@ impl World {
             | Output::Heartbeat(_)
             | Output::CancelKit(_)
             | Output::Knock(..)
+            | Output::Survey(..)
+            | Output::Examined(..)
             | Output::Guard(_) => {
                 unreachable!("carried out at once")
             }

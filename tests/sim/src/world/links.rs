@@ -177,8 +177,14 @@ impl World {
         self.at(after, Happening::Arrives { session, lane });
     }
 
-    pub(super) fn send_message(&mut self, from: &NodeName, to: &NodeName, message: PeerMessage) {
+    pub(super) fn send_message(&mut self, from: &NodeName, to: &NodeName, mut message: PeerMessage) {
         let Some(session) = self.machine(from).sessions.get(to).copied() else { return };
+        if let PeerMessage::State(state) = &mut message {
+            state.examines &= !self.machines[from].before_health;
+        } else if matches!(message, PeerMessage::Examine { .. }) && self.machines[to].before_health {
+            // There the session would end over what cannot be understood.
+            self.checks.broken.push(format!("health: {from} asks {to}, which has said that it knows no such question"));
+        }
         if self.manners == Manners::Prompt {
             let open = self.lane(session, from).is_some_and(|(_, way)| self.network.is_open(way));
             if !open {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::arbiter::ArbiterId;
+use mainstay_core::health::Survey;
 use mainstay_core::names::{HierarchyName, KitName, NodeName, Tag};
 use mainstay_core::node::{Abilities, CallId, Config, Input, Node, Output, RecordNumber};
 use mainstay_core::state::{Record, State};
@@ -107,6 +108,12 @@ pub struct Machine {
     pub(super) leftovers: BTreeMap<Tag, Monotonic>,
     /// What is wrong with resources here.
     pub unusable: BTreeMap<Tag, String>,
+    /// Of mainstay.
+    pub software: String,
+    /// Its mainstay is from before nodes could be asked to examine themselves.
+    pub before_health: bool,
+    /// What would be measured on it; none: nothing is, in time.
+    pub survey: Option<Survey>,
     /// By peer; both ends have the same number.
     pub(super) sessions: BTreeMap<NodeName, u64>,
     /// Requests to the arbiter that are waited for.
@@ -161,6 +168,9 @@ impl Machine {
             apps: tags.iter().map(|tag| (tag.clone(), App::default())).collect(),
             leftovers: BTreeMap::new(),
             unusable: BTreeMap::new(),
+            software: "sim".into(),
+            before_health: false,
+            survey: Some(Survey { contract: "0.1.0".into(), system: "sim".into(), findings: Vec::new() }),
             sessions: BTreeMap::new(),
             asked: BTreeSet::new(),
             guard: None,
@@ -288,7 +298,7 @@ impl World {
             me: name.clone(),
             spec,
             config_hash: machine.config_hash().into(),
-            software: "sim".into(),
+            software: machine.software.clone(),
             boot: format!("boot-{}", machine.boot),
             damaged,
             leftovers: machine.leftovers.keys().cloned().collect(),

@@ -11,6 +11,7 @@ mod outside;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mainstay_core::arbiter::{ArbiterAnswer, ArbiterId, ArbiterRequest};
+use mainstay_core::health::HealthReport;
 use mainstay_core::hierarchy::Hierarchy;
 use mainstay_core::message::Heartbeat;
 use mainstay_core::names::{HierarchyName, NodeName, PathName, Tag};
@@ -142,6 +143,8 @@ pub struct World {
     pub quiet: bool,
     /// Answers to operators.
     pub replies: BTreeMap<RequestId, Reply>,
+    /// Answers to those who asked for a health check.
+    pub health_reports: BTreeMap<RequestId, Result<HealthReport, String>>,
     /// What must hold.
     pub checks: Checks,
     /// What has occurred, and how often.
@@ -152,6 +155,8 @@ pub struct World {
     pub asked_of_kits: VecDeque<KitCall>,
     /// What the processes of volumes were told.
     pub told_to_volumes: VecDeque<(NodeName, ToVolume)>,
+    /// Somebody asks every node so often for a health check.
+    pub examined_every: Option<Millis>,
     next_request: u64,
     seed: u64,
 }
@@ -223,10 +228,12 @@ impl World {
             timeline: Vec::new(),
             quiet: false,
             replies: BTreeMap::new(),
+            health_reports: BTreeMap::new(),
             coverage: Coverage::default(),
             outside: BTreeSet::new(),
             asked_of_kits: VecDeque::new(),
             told_to_volumes: VecDeque::new(),
+            examined_every: None,
             next_request: 0,
             seed,
         }
@@ -267,6 +274,14 @@ impl World {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         self.input_when_it_goes_on(name, Input::Request(id, request));
+        id
+    }
+
+    /// Somebody wants to know whether the nodes are fit.
+    pub fn examine(&mut self, name: &NodeName, hierarchy: Option<HierarchyName>, within: Millis) -> RequestId {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.input_when_it_goes_on(name, Input::Examine { id, hierarchy, within });
         id
     }
 
