@@ -47,6 +47,7 @@ pub(super) enum Asked {
     /// It will see to it.
     Taken,
     /// Not in the state that it is in; it can be asked again.
+    #[cfg_attr(all(unix, not(test)), expect(dead_code, reason = "systemd queues what it cannot do now"))]
     NotNow,
 }
 

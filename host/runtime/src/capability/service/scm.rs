@@ -299,11 +299,7 @@ mod tests {
     fn an_error_is_told_by_its_number() {
         let code = |number| match refused("start", "is", number, "words in some language") {
             Ok(asked) => format!("{asked:?}"),
-            Err(trouble) => {
-                let said = trouble.to_string();
-                assert!(said.contains("is") && !said.is_empty(), "{said}");
-                crate::capability::Fault::from(trouble).code
-            }
+            Err(trouble) => crate::capability::Fault::from(trouble).code,
         };
         for (number, expected) in [
             (SERVICE_ALREADY_RUNNING, "NotNow"),
