@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{House, call, granted, outcome, report};
 use mainstay_runtime::{Details, Kit, Operation, ResourceServices, Severity};
 use mainstay_test_support::kits::{Target, test_kit};
-use mainstay_test_support::{Systemd, WAIT_LIMIT, wait_until};
+use mainstay_test_support::{Systemd, WAIT_LIMIT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -284,13 +284,16 @@ async fn a_bus_that_is_gone_or_hangs_costs_nobody_else_anything() {
     assert_eq!(world.state("mail").await, "Running", "as soon as it goes on");
 
     // In the middle of a start.
-    let start = world.ask("start", "hangs");
-    let (started, ()) = tokio::join!(start, async {
-        let starting =
-            || world.systemd.systemctl(&["show", "--property=ActiveState", "hangs.service"]).contains("activating");
-        tokio::task::block_in_place(|| wait_until(WAIT_LIMIT, "the start", starting));
-        tokio::task::block_in_place(|| world.systemd.kill_bus());
-    });
+    let kill_bus = async {
+        let began = Instant::now();
+        while !world.systemd.systemctl(&["show", "--property=ActiveState", "hangs.service"]).contains("activating") {
+            assert!(began.elapsed() < WAIT_LIMIT, "the start has not begun");
+            // The start goes on in the same task.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.systemd.kill_bus();
+    };
+    let (started, ()) = tokio::join!(world.ask("start", "hangs"), kill_bus);
     fault(started, "Closed service-lost", &["what came of it is not known"]);
     fault(world.ask("query", "mail").await, "Unavailable service-manager", &["the system bus cannot be reached"]);
     fault(world.ask("start", "mail").await, "Unavailable service-manager", &[]);
