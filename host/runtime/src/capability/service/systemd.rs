@@ -463,10 +463,9 @@ fn read(properties: &BTreeMap<String, OwnedVariant>) -> Unit {
 /// Whether there is no such process, or one that is dead and not buried.
 fn is_gone(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    match test_kill_process(pid) {
-        Err(Errno::SRCH) => return true,
-        // Another user's.
-        Ok(()) | Err(_) => {}
+    // Another user's may be refused, and is there.
+    if test_kill_process(pid) == Err(Errno::SRCH) {
+        return true;
     }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     // What cannot be read is taken to live.
