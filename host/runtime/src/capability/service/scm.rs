@@ -289,6 +289,21 @@ mod tests {
     }
 
     #[test]
+    fn how_a_service_comes_up_is_told() {
+        for (start, start_type, word) in [
+            (Start::Boot, StartType::Automatic, "boot"),
+            (Start::System, StartType::Automatic, "system"),
+            (Start::Automatic, StartType::Automatic, "automatic"),
+            (Start::OnDemand, StartType::Manual, "on-demand"),
+            (Start::Disabled, StartType::Disabled, "disabled"),
+        ] {
+            let look = Row { start, ..row(Phase::Stopped, 0) }.look();
+            assert_eq!(look.start_type, start_type, "{start:?}");
+            assert!(look.details.contains(&("start-type".to_owned(), word.to_owned())), "{look:?}");
+        }
+    }
+
+    #[test]
     fn states_are_known_by_their_numbers() {
         let words: Vec<&str> = (0..9).map(|raw| Phase::from_raw(raw).map_or("", Phase::word)).collect();
         let known =
