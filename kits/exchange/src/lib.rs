@@ -6,6 +6,8 @@
 
 mod check;
 mod databases;
+pub mod directory;
+mod home;
 mod params;
 mod plan;
 mod protocol;
@@ -40,6 +42,10 @@ impl Kit for Exchange {
             Some(portability) => databases::restore(portability, &question_id(ctx, "restore"))?,
             None => Brought::default(),
         };
+        let rehomed = match &plan.home {
+            Some(home) => home::rehome(home).map_err(Error::partial)?,
+            None => 0,
+        };
         check::wait_for_greetings(&plan).map_err(Error::partial)?;
         let mut did = Vec::new();
         if !started.is_empty() {
@@ -50,6 +56,9 @@ impl Kit for Exchange {
         }
         if repointed > 0 {
             did.push(format!("{repointed} mailboxes pointed here"));
+        }
+        if rehomed > 0 {
+            did.push(format!("{rehomed} recipients rehomed"));
         }
         if did.is_empty() {
             return Ok(Done::unchanged("its services run already"));
@@ -135,7 +144,7 @@ mainstay_sdk::export_kit!(Exchange, abilities: [readiness, deep_check], needs: [
     clock: "waits no longer than it may",
     store: "remembers for some minutes what the Exchange cmdlets said on a standby",
 ], optional: [
-    net: "looks whether clients are greeted",
+    net: "looks whether clients are greeted, and asks the directory",
     command: "runs the Exchange cmdlets that mount databases and point mailboxes at them",
-    secret: "logs in to the test mailbox, and knows whose certificates to believe",
+    secret: "logs in to the test mailbox and the directory, and knows whose certificates to believe",
 ]);

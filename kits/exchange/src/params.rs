@@ -9,6 +9,7 @@ use std::num::NonZero;
 use mainstay_sdk::{Params, Span};
 use serde::Deserialize;
 
+use crate::directory::{DirectoryParams, StoreName};
 use crate::versions::{Protocol, Version};
 
 /// An Exchange server, in service on one node at a time.
@@ -35,6 +36,11 @@ pub struct ExchangeParams {
     /// The name of the Exchange server on each node, by node.
     #[serde(default)]
     pub servers: BTreeMap<String, String>,
+    /// The directory, in which the servers are compared, and recipients of 2003 and 2007 given their home on this node's.
+    pub directory: Option<DirectoryParams>,
+    /// 2003 and 2007: mailbox stores that are not called alike, from those of the other nodes to this one's.
+    #[serde(default)]
+    pub stores: Vec<StoreName>,
     /// Databases on replicated files, by any label: for each node the name of its database on them. For 2010 and later.
     #[serde(default)]
     pub databases: BTreeMap<String, BTreeMap<String, String>>,

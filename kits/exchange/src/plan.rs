@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_sdk::net;
 use mainstay_sdk::prelude::*;
 
+use crate::home::Home;
 use crate::params::{EndpointParams, NeedParam, ServiceParam, Tls, WebParams};
 use crate::versions::{Known, Need, Protocol, Repointing, TIME_S};
 use crate::{ExchangeParams, TestMailbox};
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) greet_within: Duration,
     /// The databases to be mounted here, if there are any.
     pub(crate) portability: Option<Portability>,
+    /// What is asked of the directory, if it may be asked.
+    pub(crate) home: Option<Home>,
 }
 
 /// A service of this server.
@@ -111,7 +114,9 @@ impl Plan {
         let mut problems = Vec::new();
         let endpoints = endpoints(params, &mut problems);
         let services = services(params, &endpoints, &mut problems);
+        check_servers(params, &mut problems);
         let portability = portability(ctx, &mut problems);
+        let home = home(ctx, &mut problems);
         if let Some(mailbox) = &params.test_mailbox {
             check_mailbox(mailbox, &endpoints, &mut problems);
         }
@@ -125,6 +130,7 @@ impl Plan {
             end_processes: params.end_processes,
             greet_within: params.greet_within.map_or(GREET_WITHIN, Span::duration),
             portability,
+            home,
         })
     }
 }
@@ -326,15 +332,7 @@ fn portability(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Opt
     if params.databases.len() > DATABASES_MAX {
         problems.push(format!("databases has {} entries, {DATABASES_MAX} are possible", params.databases.len()));
     }
-    for (node, server) in &params.servers {
-        if !is_server(server) {
-            problems.push(format!("servers.{node} = {server:?} is no name of a computer"));
-        }
-    }
-    let server = params.servers.get(&ctx.node).cloned().unwrap_or_else(|| {
-        problems.push(format!("servers.{0}: databases need the name of the Exchange server on {0}", ctx.node));
-        String::new()
-    });
+    let server = server_here(ctx, "databases", problems);
     let mut seen = BTreeSet::new();
     let mut databases = Vec::new();
     for (label, by_node) in &params.databases {
@@ -358,6 +356,41 @@ fn portability(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Opt
     }
     let program = params.powershell.clone().unwrap_or_else(|| POWERSHELL.to_owned());
     Some(Portability { program, server, databases })
+}
+
+fn home(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Option<Home> {
+    let params = &ctx.params;
+    let rehomes = match params.version.repointing() {
+        Repointing::Rehome => true,
+        Repointing::Portability | Repointing::Unknown => false,
+    };
+    if !rehomes && !params.stores.is_empty() {
+        problems.push(format!("stores: recipients are not rehomed in Exchange {}", params.version.name()));
+    }
+    let directory = params.directory.clone()?;
+    let here = server_here(ctx, "directory", problems);
+    let others = params.servers.iter().filter(|(node, _)| **node != ctx.node).map(|(_, name)| name.clone());
+    let others: Vec<String> = others.collect();
+    if others.is_empty() {
+        problems.push("servers: the directory is asked for the servers of the other nodes, and there is none".to_owned());
+    }
+    Some(Home { directory, here, others, stores: params.stores.clone(), rehomes })
+}
+
+fn check_servers(params: &ExchangeParams, problems: &mut Vec<String>) {
+    for (node, server) in &params.servers {
+        if !is_server(server) {
+            problems.push(format!("servers.{node} = {server:?} is no name of a computer"));
+        }
+    }
+}
+
+/// The Exchange server of this node.
+fn server_here(ctx: &Context<ExchangeParams>, what: &str, problems: &mut Vec<String>) -> String {
+    ctx.params.servers.get(&ctx.node).cloned().unwrap_or_else(|| {
+        problems.push(format!("servers.{0}: {what} needs the name of the Exchange server on {0}", ctx.node));
+        String::new()
+    })
 }
 
 fn has_control(text: &str) -> bool {

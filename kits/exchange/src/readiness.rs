@@ -1,4 +1,5 @@
-//! Whether this node could bring the server in service: its services, the cmdlets, and what Exchange says of its databases.
+//! Whether this node could bring the server in service: its services, the cmdlets, what Exchange says of its databases, and what the
+//! directory says of the servers.
 //!
 //! The cmdlets take seconds of a processor each time, so what they said holds for a while.
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Plan, Portability, Service};
 use crate::protocol::Login;
 use crate::versions::Need;
-use crate::{ExchangeParams, databases, question_id};
+use crate::{ExchangeParams, databases, home, question_id};
 
 /// Where the last look at the databases is kept.
 const LOOK: &str = "look";
@@ -33,6 +34,9 @@ pub(crate) fn assess(ctx: &Context<ExchangeParams>, plan: &Plan) -> Result<Vec<F
     }
     if let Some(portability) = &plan.portability {
         found.extend(of_databases(ctx, portability)?);
+    }
+    if let Some(home) = &plan.home {
+        found.extend(home::findings(home));
     }
     Ok(found)
 }

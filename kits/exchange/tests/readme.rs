@@ -62,6 +62,14 @@ fn every_example_fits_the_schema_and_works_with_its_grants() {
             assert_eq!(program, world::POWERSHELL);
             world::powershell(&host, &org);
         }
+        // What is said to a directory is held in tests/directory; here nobody answers, and that is said.
+        let mut params = params.clone();
+        if params.get("directory").is_some() {
+            let ctx = Context { node: "ex01".into(), ..host.context::<ExchangeParams>(params.clone()) };
+            let found = Exchange::assess(&ctx).unwrap();
+            assert_eq!((found.len(), found[0].code.as_str()), (1, "not-granted"), "{found:?}");
+            params["directory"] = Value::Null;
+        }
         let ctx = Context { node: "ex01".into(), ..host.context::<ExchangeParams>(params.clone()) };
         assert_eq!(Exchange::assess(&ctx).unwrap(), [], "{params}");
         assert!(Exchange::restore(&ctx).unwrap().changed, "{params}");
