@@ -149,19 +149,27 @@ fn a_recipient_that_somebody_moves_or_deletes_meanwhile_is_let_be() {
 fn those_that_are_refused_are_told_and_the_others_go_on() {
     let (_host, directory) = world(20);
     directory.set(|state| {
-        state.refuses.insert(user(3), (50, "00002098: SecErr: DSID-031514A0, problem 4003 (INSUFF_ACCESS_RIGHTS)\0".into()));
+        state
+            .refuses
+            .insert(user(3), (50, "00002098: SecErr: DSID-031514A0, problem 4003 (INSUFF_ACCESS_RIGHTS)\0".into()));
         state.refuses.insert(user(4), (19, "no such store".into()));
     });
     let done = apply(json!({ "batch": 1 }));
     assert_eq!((done.changed, directory.homed_at("EX02", "Mailbox Store")), (18, 18));
     let why = "insufficientAccessRights (50): 00002098: SecErr: DSID-031514A0, problem 4003 (INSUFF_ACCESS_RIGHTS)";
-    assert_eq!(done.refused, [
-        (user(3), why.to_owned()),
-        (user(4), "constraintViolation (19): no such store".to_owned())
-    ]);
+    assert_eq!(
+        done.refused,
+        [(user(3), why.to_owned()), (user(4), "constraintViolation (19): no such store".to_owned())]
+    );
     let error = done.refusal().unwrap();
     is(&error, ErrorKind::Failed, "recipients-refused", Retry::Nowhere, Effect::Partial);
-    says(&error, &format!("2 of 20 recipients keep their home on the failed server, because the directory refuses to change them: {}: {why}", user(3)));
+    says(
+        &error,
+        &format!(
+            "2 of 20 recipients keep their home on the failed server, because the directory refuses to change them: {}: {why}",
+            user(3)
+        ),
+    );
 }
 
 #[test]
@@ -174,7 +182,10 @@ fn when_far_too_many_are_refused_it_ends() {
     });
     let error = error(json!({}));
     is(&error, ErrorKind::Denied, "too-many-refused", Retry::Nowhere, Effect::None);
-    says(&error, "1000 recipients were refused, the last one with insufficientAccessRights (50): what may the account mainstay@corp.test do?");
+    says(
+        &error,
+        "1000 recipients were refused, the last one with insufficientAccessRights (50): what may the account mainstay@corp.test do?",
+    );
 }
 
 #[test]
@@ -220,7 +231,11 @@ fn other_domains_are_told_and_the_partitions_of_every_domain_are_not() {
         ];
     });
     assert_eq!(apply(json!({})).elsewhere, [child]);
-    assert!(host.logged().iter().any(|line| line.message.contains("are not looked for: only those below DC=corp,DC=test are")));
+    assert!(
+        host.logged()
+            .iter()
+            .any(|line| line.message.contains("are not looked for: only those below DC=corp,DC=test are"))
+    );
 }
 
 #[test]
@@ -246,7 +261,13 @@ fn what_cannot_be_rehomed_is_said_before_anything_is_changed() {
     check("EX09", "EX02", ErrorKind::Failed, "no-such-server", "dc1.corp.test:389 knows no Exchange server EX09");
     check("ex01", "EX01", ErrorKind::InvalidParams, "params", "recipients cannot be rehomed from EX01 to itself");
     directory.add_server("EX10", "Version 15.1 (Build 32507.6)");
-    check("EX01", "EX10", ErrorKind::Unsupported, "rehome-version", "EX10 is Version 15.1 (Build 32507.6): recipients are rehomed on");
+    check(
+        "EX01",
+        "EX10",
+        ErrorKind::Unsupported,
+        "rehome-version",
+        "EX10 is Version 15.1 (Build 32507.6): recipients are rehomed on",
+    );
     directory.add_server("EX04", server::VERSION);
     check("EX04", "EX01", ErrorKind::Failed, "no-stores", "EX04 has no mailbox store below CN=EX04");
     directory.remove(&agent_dn("EX02"));

@@ -23,27 +23,33 @@ fn what_does_not_fit_is_blocking() {
     let (_host, directory) = world(3);
     directory.remove(&store_dn("EX02", "Mailbox Store"));
     directory.remove(&server_dn("EX02"));
-    directory.add(&server_dn("EX02"), &[
-        ("objectClass", &["msExchExchangeServer"]),
-        ("cn", &["EX02"]),
-        ("serialNumber", &["Version 6.5 (Build 7226.6: Service Pack 1)"]),
-        ("msExchMDBAvailabilityGroupLink", &["CN=DAG1"]),
-    ]);
+    directory.add(
+        &server_dn("EX02"),
+        &[
+            ("objectClass", &["msExchExchangeServer"]),
+            ("cn", &["EX02"]),
+            ("serialNumber", &["Version 6.5 (Build 7226.6: Service Pack 1)"]),
+            ("msExchMDBAvailabilityGroupLink", &["CN=DAG1"]),
+        ],
+    );
     let found = found(json!({}));
     let all: Vec<_> = found.iter().map(|(weight, code, summary)| (*weight, code.as_str(), summary.as_str())).collect();
-    assert_eq!(all, [
-        (Weight::Blocking, "dag-member", "EX02 is a member of the database availability group CN=DAG1"),
-        (
-            Weight::Blocking,
-            "version-differs",
-            &*format!("EX02 is Version 6.5 (Build 7226.6: Service Pack 1), and EX01 is {VERSION}")
-        ),
-        (
-            Weight::Blocking,
-            "store-names",
-            r"the mailbox stores of EX02 do not fit those of EX01: this node's server has no mailbox store First Storage Group\Mailbox Store"
-        ),
-    ]);
+    assert_eq!(
+        all,
+        [
+            (Weight::Blocking, "dag-member", "EX02 is a member of the database availability group CN=DAG1"),
+            (
+                Weight::Blocking,
+                "version-differs",
+                &*format!("EX02 is Version 6.5 (Build 7226.6: Service Pack 1), and EX01 is {VERSION}")
+            ),
+            (
+                Weight::Blocking,
+                "store-names",
+                r"the mailbox stores of EX02 do not fit those of EX01: this node's server has no mailbox store First Storage Group\Mailbox Store"
+            ),
+        ]
+    );
 }
 
 #[test]
@@ -70,7 +76,10 @@ fn an_account_without_the_rights_is_found() {
 fn a_server_that_is_not_there_is_found() {
     let (_host, directory) = world(1);
     directory.remove(&server_dn("EX01"));
-    assert_eq!(found(json!({})), [(Weight::Blocking, "no-such-server".into(), "dc1.corp.test:389 knows no Exchange server EX01".into())]);
+    assert_eq!(
+        found(json!({})),
+        [(Weight::Blocking, "no-such-server".into(), "dc1.corp.test:389 knows no Exchange server EX01".into())]
+    );
 }
 
 #[test]

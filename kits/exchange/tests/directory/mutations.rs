@@ -74,7 +74,8 @@ proptest! {
             });
             Sent::Messages(bytes.collect())
         });
-        prop_assert!(rehome(&params(json!({})), &away(), Mode::Apply).is_err());
+        let rehomed = rehome(&params(json!({})), &away(), Mode::Apply);
+        prop_assert!(rehomed.is_err(), "{rehomed:?}");
         let compared = compare(&params(json!({})), "EX02", "EX01", &[]);
         prop_assert!(compared.is_err() || spoilt == Asked::Modify);
     }

@@ -94,10 +94,8 @@ pub(crate) struct Directory {
 impl Directory {
     /// One that has EX01 with two stores and `count` recipients in the first of them, and EX02 with the same stores, empty.
     pub(crate) fn new(count: usize) -> Self {
-        let it = Self {
-            state: Rc::default(),
-            behaviour: Rc::new(RefCell::new(Box::new(|_, _, messages| messages.into()))),
-        };
+        let it =
+            Self { state: Rc::default(), behaviour: Rc::new(RefCell::new(Box::new(|_, _, messages| messages.into()))) };
         for name in ["EX01", "EX02"] {
             it.add_server(name, VERSION);
             for store in ["Mailbox Store", "Board (closed)*"] {
@@ -118,12 +116,15 @@ impl Directory {
 
     pub(crate) fn add_server(&self, name: &str, version: &str) {
         let legacy = legacy_dn(name);
-        self.add(&server_dn(name), &[
-            ("objectClass", &["top", "server", "msExchExchangeServer"]),
-            ("cn", &[name]),
-            ("serialNumber", &[version]),
-            ("legacyExchangeDN", &[&legacy]),
-        ]);
+        self.add(
+            &server_dn(name),
+            &[
+                ("objectClass", &["top", "server", "msExchExchangeServer"]),
+                ("cn", &[name]),
+                ("serialNumber", &[version]),
+                ("legacyExchangeDN", &[&legacy]),
+            ],
+        );
         self.add(&agent_dn(name), &[("objectClass", &["top", "mTA"]), ("cn", &["Microsoft MTA"])]);
     }
 
@@ -134,13 +135,16 @@ impl Directory {
 
     pub(crate) fn add_recipient(&self, dn: &str, server: &str, store: &str) {
         let (mdb, mta, name) = (store_dn(server, store), agent_dn(server), legacy_dn(server));
-        self.add(dn, &[
-            ("objectClass", &["top", "person", "user"]),
-            ("homeMDB", &[&mdb]),
-            ("homeMTA", &[&mta]),
-            ("msExchHomeServerName", &[&name]),
-            ("allowedAttributesEffective", &["homeMDB", "homeMTA", "msExchHomeServerName"]),
-        ]);
+        self.add(
+            dn,
+            &[
+                ("objectClass", &["top", "person", "user"]),
+                ("homeMDB", &[&mdb]),
+                ("homeMTA", &[&mta]),
+                ("msExchHomeServerName", &[&name]),
+                ("allowedAttributesEffective", &["homeMDB", "homeMTA", "msExchHomeServerName"]),
+            ],
+        );
     }
 
     /// Takes an object away.
@@ -279,9 +283,9 @@ impl State {
             } else {
                 &[("defaultNamingContext", &[BASE]), ("configurationNamingContext", &[CONFIGURATION])]
             };
-            let values = said.iter().map(|(name, values)| {
-                ((*name).to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
-            });
+            let values = said
+                .iter()
+                .map(|(name, values)| ((*name).to_owned(), values.iter().map(|value| (*value).to_owned()).collect()));
             return vec![entry(id, "", &values.collect()), self.result(id, 5, SUCCESS, "")];
         }
         let page = controls.first().map(|control| {

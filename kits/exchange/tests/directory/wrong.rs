@@ -7,7 +7,9 @@ use crate::server::{Asked, BASE, Sent, disconnection, message, result};
 
 /// The error of a directory that does this with what it would send.
 #[track_caller]
-fn spoilt<S: Into<Sent>>(behaviour: impl FnMut(Asked, i64, Vec<Vec<u8>>) -> S + 'static) -> (FakeHost, Directory, Error) {
+fn spoilt<S: Into<Sent>>(
+    behaviour: impl FnMut(Asked, i64, Vec<Vec<u8>>) -> S + 'static,
+) -> (FakeHost, Directory, Error) {
     let (host, directory) = world(5);
     directory.behave(behaviour);
     let error = error(json!({}));
@@ -32,7 +34,10 @@ fn wrong_credentials_are_told_and_not_tried_elsewhere() {
     host.secret("directory", "wrong");
     let error = error(json!({ "servers": [DC1, DC2] }));
     is(&error, ErrorKind::Denied, "bad-credentials", Retry::Nowhere, Effect::None);
-    says(&error, "ask the directory what it holds: dc1.corp.test:389 does not accept the account mainstay@corp.test: the password is wrong (invalidCredentials (49): 8009");
+    says(
+        &error,
+        "ask the directory what it holds: dc1.corp.test:389 does not accept the account mainstay@corp.test: the password is wrong (invalidCredentials (49): 8009",
+    );
     assert_eq!((directory.count("bind"), other.count("bind")), (1, 0), "each try counts towards locking the account");
 }
 
@@ -130,7 +135,9 @@ fn slow_bytes_end() {
 #[test]
 fn a_message_that_never_ends_ends() {
     // It says that a megabyte follows, or less than is read, and then nothing, or not enough.
-    for (start, code) in [(b"\x30\x83\x10\x00\x00".as_slice(), "garbage-answer"), (b"\x30\x82\xff\xff\x02", "no-answer")] {
+    for (start, code) in
+        [(b"\x30\x83\x10\x00\x00".as_slice(), "garbage-answer"), (b"\x30\x82\xff\xff\x02", "no-answer")]
+    {
         let error = spoilt_at(Asked::Search, move |_, _| Answer::bytes(start).and(vec![0; 1_000]).into());
         assert_eq!((error.code.as_str(), error.effect), (code, Effect::None), "{error}");
     }
@@ -143,7 +150,9 @@ fn results_without_end_end() {
     // In one page.
     let error = spoilt_at(Asked::Search, |id, messages| {
         let entry = messages[0].clone();
-        if messages.len() == 2 { return Sent::Messages(messages); }
+        if messages.len() == 2 {
+            return Sent::Messages(messages);
+        }
         let _ = id;
         Sent::Messages(vec![entry; 2_000])
     });
@@ -153,7 +162,12 @@ fn results_without_end_end() {
     // In pages: there is always one more, and it is empty.
     let error = spoilt_at(Asked::Search, |id, messages| {
         let last = messages.last().expect("an end").clone();
-        if messages.len() > 1 { Sent::Messages(messages) } else { drop(last); Sent::Messages(vec![result(id, 5, 0, "", None, Some(b"0/0"))]) }
+        if messages.len() > 1 {
+            Sent::Messages(messages)
+        } else {
+            drop(last);
+            Sent::Messages(vec![result(id, 5, 0, "", None, Some(b"0/0"))])
+        }
     });
     assert_eq!(error.code, "endless-answer", "{error}");
     says(&error, "(pages)");
@@ -254,7 +268,8 @@ fn the_next_server_goes_on_when_one_dies_in_the_middle() {
     let done = apply(json!({ "servers": [DC1, DC2] }));
     assert_eq!((done.changed, done.already), (100, 0));
     assert_eq!(first.homed_at("EX02", "Mailbox Store"), 100);
-    let connected = |at: &str| host.calls().iter().any(|call| matches!(call, Call::TcpConnect { host, .. } if host == at));
+    let connected =
+        |at: &str| host.calls().iter().any(|call| matches!(call, Call::TcpConnect { host, .. } if host == at));
     assert!(connected(DC1) && connected(DC2));
 }
 
@@ -288,7 +303,7 @@ fn a_server_that_never_can_is_given_up() {
     let error = error(json!({}));
     is(&error, ErrorKind::Unavailable, "busy", Retry::Here, Effect::None);
     says(&error, "dc1.corp.test:389 cannot just now, saying busy (51)");
-    assert_eq!(directory.count("search"), 30, "six rounds of five");
+    assert!((50..200).contains(&directory.count("search")), "five a round, for as long as there is time");
 
     // Of changes, it is the recipients that cannot be changed.
     let (_host, directory) = world(5);
@@ -335,7 +350,10 @@ fn a_referral_is_told_and_never_followed() {
         });
         let error = error(json!({}));
         is(&error, ErrorKind::Failed, "referral", Retry::Nowhere, Effect::None);
-        says(&error, "says that another server has it (ldap://rwdc.corp.test/): name that one in `directory.servers`, and grant it");
+        says(
+            &error,
+            "says that another server has it (ldap://rwdc.corp.test/): name that one in `directory.servers`, and grant it",
+        );
         assert!(host.calls().iter().all(|call| !matches!(call, Call::TcpConnect { host, .. } if host != DC1)));
     }
 }
@@ -365,10 +383,10 @@ fn what_the_server_says_no_to_is_told() {
 #[test]
 fn two_servers_of_one_name_are_told() {
     let (_host, directory) = world(1);
-    directory.add(&format!("CN=EX01,CN=Copy,CN=Microsoft Exchange,CN=Services,CN=Configuration,{BASE}"), &[
-        ("objectClass", &["msExchExchangeServer"]),
-        ("cn", &["EX01"]),
-    ]);
+    directory.add(
+        &format!("CN=EX01,CN=Copy,CN=Microsoft Exchange,CN=Services,CN=Configuration,{BASE}"),
+        &[("objectClass", &["msExchExchangeServer"]), ("cn", &["EX01"])],
+    );
     let error = error(json!({}));
     is(&error, ErrorKind::Conflict, "two-servers", Retry::Nowhere, Effect::None);
 }

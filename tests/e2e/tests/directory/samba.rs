@@ -28,8 +28,7 @@ pub(crate) const RECIPIENT_COUNT: usize = 1_000;
 /// The one that nobody may change.
 pub(crate) const REFUSING: &str = "CN=User 7,OU=People,DC=corp,DC=test";
 const ADMINISTRATOR_PASSWORD: &str = "Passw0rd-of-the-tests";
-const SERVERS: &str =
-    "CN=Servers,CN=Group,CN=Administrative Groups,CN=Corp,CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=corp,DC=test";
+const SERVERS: &str = "CN=Servers,CN=Group,CN=Administrative Groups,CN=Corp,CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=corp,DC=test";
 /// Provisioning takes nine seconds on an idle machine, and a thousand recipients as long again.
 const PREPARE_LIMIT: Duration = Duration::from_secs(400);
 /// Where Debian has what a domain controller is made of; the programs come with other packages.
@@ -147,7 +146,7 @@ fn prepared() -> Option<&'static Path> {
     }
     for (program, package) in [
         ("samba", "samba"),
-        ("samba-tool", "samba"),
+        ("samba-tool", "samba-common-bin"),
         ("ldbmodify", "ldb-tools"),
         ("ldapsearch", "ldap-utils"),
         ("ip", "iproute2"),
