@@ -35,7 +35,7 @@ proptest! {
         all_after in any::<bool>(),
         close in any::<bool>(),
     ) {
-        let (_host, directory) = world(12);
+        let (host, directory) = world(12);
         let mut count = 0;
         directory.behave(move |_, _, messages: Vec<Vec<u8>>| {
             count += 1;
@@ -54,6 +54,7 @@ proptest! {
             prop_assert!(done.changed <= stored, "{} of {stored}", done.changed);
         }
         directory.behave(|_, _, messages| messages);
+        host.set_budget(BUDGET);
         // Whatever it came to: done again, without anybody spoiling it, it ends right.
         let done = rehome(&params(json!({})), &away(), Mode::Apply);
         prop_assert!(done.is_ok(), "{done:?}");

@@ -108,6 +108,12 @@ impl Directory {
         it
     }
 
+    /// Another one with the same objects, as replicas have; what it does is its own.
+    pub(crate) fn replica(&self) -> Self {
+        let behaviour: Box<Behaviour> = Box::new(|_, _, messages| messages.into());
+        Self { state: Rc::clone(&self.state), behaviour: Rc::new(RefCell::new(behaviour)) }
+    }
+
     pub(crate) fn add(&self, dn: &str, attributes: &[(&str, &[&str])]) {
         let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
         let attributes = attributes.iter().map(|(name, all)| (name.to_lowercase(), values(all))).collect();

@@ -148,26 +148,16 @@ fn a_message_that_never_ends_ends() {
 #[test]
 fn results_without_end_end() {
     // In one page.
-    let error = spoilt_at(Asked::Search, |id, messages| {
-        let entry = messages[0].clone();
-        if messages.len() == 2 {
-            return Sent::Messages(messages);
-        }
-        let _ = id;
-        Sent::Messages(vec![entry; 2_000])
+    let error = spoilt_at(Asked::Search, |_, messages| {
+        Sent::Messages(if messages.len() == 6 { vec![messages[0].clone(); 2_000] } else { messages })
     });
     assert_eq!(error.code, "endless-answer", "{error}");
     says(&error, "goes on answering without end (more results than asked for)");
 
-    // In pages: there is always one more, and it is empty.
+    // In pages: there is always one more, and it is empty. What the first search found is read to its end by this cookie.
     let error = spoilt_at(Asked::Search, |id, messages| {
-        let last = messages.last().expect("an end").clone();
-        if messages.len() > 1 {
-            Sent::Messages(messages)
-        } else {
-            drop(last);
-            Sent::Messages(vec![result(id, 5, 0, "", None, Some(b"0/0"))])
-        }
+        let empty = result(id, 5, 0, "", None, Some(b"0/1"));
+        Sent::Messages(if messages.len() == 1 { vec![empty] } else { messages })
     });
     assert_eq!(error.code, "endless-answer", "{error}");
     says(&error, "(pages)");
@@ -198,10 +188,7 @@ fn an_answer_to_something_else_is_not_taken() {
         let error = spoilt_at(at, move |id, _| Sent::Messages(vec![result(id, operation, 0, "", None, None)]));
         assert_eq!(error.code, "garbage-answer", "{at:?}: {error}");
         says(&error, "that was not made");
-        let error = spoilt_at(at, move |id, messages| {
-            let _ = messages;
-            Sent::Messages(vec![result(id + 77, operation, 0, "", None, None)])
-        });
+        let error = spoilt_at(at, move |id, _| Sent::Messages(vec![result(id + 77, operation, 0, "", None, None)]));
         says(&error, "sent an answer to something that was not asked");
     }
 }
@@ -235,8 +222,9 @@ fn a_connection_that_breaks_is_made_anew() {
     let mut broken = 0;
     directory.behave(move |asked, _, messages: Vec<Vec<u8>>| {
         // Once in a search, and once after some changes were answered.
-        broken += usize::from(matches!(asked, Asked::Search | Asked::Modify));
-        if broken == 3 || broken == 40 {
+        let counts = matches!(asked, Asked::Search | Asked::Modify);
+        broken += usize::from(counts);
+        if counts && (broken == 3 || broken == 40) {
             return Sent::Raw(Answer::nothing().then_close());
         }
         Sent::Messages(messages)
@@ -250,20 +238,11 @@ fn a_connection_that_breaks_is_made_anew() {
 #[test]
 fn the_next_server_goes_on_when_one_dies_in_the_middle() {
     let (host, first) = world(100);
-    // Both have the same objects, as replicas do.
-    let second = first.clone();
-    second.listen(&host, DC2, 389);
-    let mut asked_before = 0;
-    let binds = std::rc::Rc::new(std::cell::Cell::new(0));
-    let counted = binds.clone();
+    first.replica().listen(&host, DC2, 389);
+    let mut changes = 0;
     first.behave(move |asked, _, messages: Vec<Vec<u8>>| {
-        asked_before += usize::from(asked == Asked::Modify);
-        // The first server is dead until it was given up.
-        if asked == Asked::Bind {
-            counted.set(counted.get() + 1);
-        }
-        let dead = asked_before > 30 && counted.get() < 3;
-        if dead { Sent::Raw(Answer::nothing().then_close()) } else { Sent::Messages(messages) }
+        changes += usize::from(asked == Asked::Modify);
+        if changes > 30 { Sent::Raw(Answer::nothing().then_close()) } else { Sent::Messages(messages) }
     });
     let done = apply(json!({ "servers": [DC1, DC2] }));
     assert_eq!((done.changed, done.already), (100, 0));
@@ -303,9 +282,11 @@ fn a_server_that_never_can_is_given_up() {
     let error = error(json!({}));
     is(&error, ErrorKind::Unavailable, "busy", Retry::Here, Effect::None);
     says(&error, "dc1.corp.test:389 cannot just now, saying busy (51)");
-    assert!((50..200).contains(&directory.count("search")), "five a round, for as long as there is time");
+    assert!((30..200).contains(&directory.count("search")), "five a round, for as long as there is time");
+}
 
-    // Of changes, it is the recipients that cannot be changed.
+#[test]
+fn changes_that_a_server_never_can_make_are_refused() {
     let (_host, directory) = world(5);
     directory.set(|state| state.codes = vec![(Asked::Modify, usize::MAX, 53)]);
     let done = apply(json!({}));
@@ -332,7 +313,10 @@ fn smaller_pages_are_asked_for_when_there_is_a_limit() {
     directory.set(|state| state.page_size_max = Some(40));
     assert_eq!(apply(json!({})).changed, 100);
     directory.set(|state| assert!(state.page_sizes.starts_with(&[500, 250, 125, 62, 31])));
+}
 
+#[test]
+fn a_server_that_gives_nothing_at_all_is_told() {
     let (_host, directory) = world(5);
     directory.set(|state| state.page_size_max = Some(0));
     let error = error(json!({}));
@@ -349,7 +333,9 @@ fn a_referral_is_told_and_never_followed() {
             state.referral = Some("ldap://rwdc.corp.test/".into());
         });
         let error = error(json!({}));
-        is(&error, ErrorKind::Failed, "referral", Retry::Nowhere, Effect::None);
+        // Of the other changes under way the answers are not waited for.
+        let effect = if at == Asked::Modify { Effect::Unknown } else { Effect::None };
+        is(&error, ErrorKind::Failed, "referral", Retry::Nowhere, effect);
         says(
             &error,
             "says that another server has it (ldap://rwdc.corp.test/): name that one in `directory.servers`, and grant it",

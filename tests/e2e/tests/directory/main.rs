@@ -62,7 +62,7 @@ fn a_thousand_recipients_go_there_and_back_though_the_kit_is_killed() {
 /// The domain controller dies in the middle. What was asked ends, and goes on where it ended when it is there again.
 #[test]
 fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
-    let Some(mut samba) = Samba::start() else { return };
+    let Some(samba) = Samba::start() else { return };
     let kit = Kit::new(&samba);
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({ "timeout": "5s" })));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
@@ -82,7 +82,7 @@ fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
 /// It is back at once, as a service that is restarted: one call does it all.
 #[test]
 fn a_domain_controller_that_is_restarted_is_waited_for() {
-    let Some(mut samba) = Samba::start() else { return };
+    let Some(samba) = Samba::start() else { return };
     let kit = Kit::new(&samba);
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({})));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
