@@ -9,7 +9,7 @@ use super::message::{Filter, Scope, Search};
 use super::params::{DirectoryParams, Security, StoreName};
 use super::rehome::MAJOR_MAX;
 use super::servers::{ExchangeServer, Places, Store, pair, some};
-use super::session::Session;
+use super::session::{Patience, Session};
 use super::settings::Settings;
 
 /// What rehoming changes.
@@ -22,7 +22,7 @@ const HOME: [&str; 3] = ["homeMDB", "homeMTA", "msExchHomeServerName"];
 /// When the directory does not tell.
 pub fn compare(params: &DirectoryParams, here: &str, owner: &str, stores: &[StoreName]) -> Result<Vec<Finding>, Error> {
     let settings = Settings::new(params)?;
-    let mut session = Session::new(&settings)?;
+    let mut session = Session::new(&settings, Patience::None)?;
     let places = session.places()?;
     let mut findings = Vec::new();
     if settings.tls == Security::None {
@@ -67,7 +67,9 @@ fn group_members(here: &ExchangeServer, owner: &ExchangeServer) -> Vec<Finding> 
 }
 
 fn versions(here: &ExchangeServer, owner: &ExchangeServer) -> Option<Finding> {
-    let text = |server: &ExchangeServer| server.version.clone().unwrap_or_else(|| "of no version that the directory knows".into());
+    let text = |server: &ExchangeServer| {
+        server.version.clone().unwrap_or_else(|| "of no version that the directory knows".into())
+    };
     let finding = match (&here.version, &owner.version) {
         (Some(ours), Some(theirs)) if ours.eq_ignore_ascii_case(theirs) => return None,
         (Some(_), Some(_)) => Finding::blocking(
@@ -94,10 +96,16 @@ fn stores_fit(
 ) -> Result<(), Error> {
     let (ours, theirs) = (session.stores(here)?, session.stores(owner)?);
     if let Err(problems) = pair(&theirs, &ours, names) {
-        let summary = format!("the mailbox stores of {} do not fit those of {}: {}", here.name, owner.name, problems.join(", "));
-        let advice = format!("Give {} storage groups and mailbox stores of the same names, or name those that differ in stores", here.name);
+        let summary =
+            format!("the mailbox stores of {} do not fit those of {}: {}", here.name, owner.name, problems.join(", "));
+        let advice = format!(
+            "Give {} storage groups and mailbox stores of the same names, or name those that differ in stores",
+            here.name
+        );
         findings.push(
-            Finding::blocking("store-names", summary, advice).detail("here", some(&ours)).detail("owner", some(&theirs)),
+            Finding::blocking("store-names", summary, advice)
+                .detail("here", some(&ours))
+                .detail("owner", some(&theirs)),
         );
     }
     if theirs.is_empty() {
@@ -110,7 +118,11 @@ fn stores_fit(
     match session.transfer_agent(here) {
         Ok(_) => {}
         Err(error) if error.code == "no-transfer-agent" => {
-            findings.push(Finding::blocking(error.code, error.message, "Look at the server's object in the configuration partition"));
+            findings.push(Finding::blocking(
+                error.code,
+                error.message,
+                "Look at the server's object in the configuration partition",
+            ));
         }
         Err(error) => return Err(error),
     }

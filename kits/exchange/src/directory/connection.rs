@@ -58,7 +58,12 @@ pub(crate) struct Modify {
 
 impl Connection {
     /// Connects, secures, and says who asks.
-    pub(crate) fn open(server: &Server, settings: &Settings, password: &secret::Secret, end: Duration) -> Result<Self, Trouble> {
+    pub(crate) fn open(
+        server: &Server,
+        settings: &Settings,
+        password: &secret::Secret,
+        end: Duration,
+    ) -> Result<Self, Trouble> {
         let left = left(clock::monotonic() + settings.answer, end)?;
         let tcp = Tcp::connect(&server.host, server.port, left).map_err(|fault| Trouble::from_fault(fault, left))?;
         let mut it = Self { tcp, inbox: Vec::new(), id: 0, answer: settings.answer, end };
@@ -117,7 +122,12 @@ impl Connection {
     }
 
     /// Asks for a page of results, or, without a size, for all of the few there are.
-    pub(crate) fn search(&mut self, search: &Search, page: Option<(u16, &[u8])>, entries_max: usize) -> Result<Page, Trouble> {
+    pub(crate) fn search(
+        &mut self,
+        search: &Search,
+        page: Option<(u16, &[u8])>,
+        entries_max: usize,
+    ) -> Result<Page, Trouble> {
         let id = self.next_id();
         self.send(&message::search(id, search, page))?;
         let by = clock::monotonic() + self.answer;
@@ -125,7 +135,9 @@ impl Connection {
         loop {
             let reply = self.answer_to(|of| of == id, by)?;
             match reply.body {
-                Body::Entry(_) if entries.len() >= entries_max => return Err(Trouble::Endless("more results than asked for")),
+                Body::Entry(_) if entries.len() >= entries_max => {
+                    return Err(Trouble::Endless("more results than asked for"));
+                }
                 Body::Entry(entry) => entries.push(entry),
                 Body::Elsewhere(_) if references >= REFERENCES_MAX => return Err(Trouble::Endless("references")),
                 Body::Elsewhere(urls) => {

@@ -73,7 +73,9 @@ fn value(text: &str) -> Option<(String, Option<(char, &str)>)> {
 pub(crate) fn key(dn: &str) -> String {
     match parse(dn) {
         // The mark behind each part is in none of them: `?` writes it with an escape.
-        Some(parts) => parts.iter().map(|part| format!("{}={:?}\u{1}", part.attribute, part.value.to_lowercase())).collect(),
+        Some(parts) => {
+            parts.iter().map(|part| format!("{}={:?}\u{1}", part.attribute, part.value.to_lowercase())).collect()
+        }
         None => dn.to_lowercase(),
     }
 }
@@ -100,18 +102,37 @@ mod tests {
     use super::*;
 
     fn values(dn: &str) -> Vec<String> {
-        parse(dn).unwrap_or_else(|| panic!("{dn}")).into_iter().map(|part| format!("{}={}", part.attribute, part.value)).collect()
+        parse(dn)
+            .unwrap_or_else(|| panic!("{dn}"))
+            .into_iter()
+            .map(|part| format!("{}={}", part.attribute, part.value))
+            .collect()
     }
 
     #[test]
     fn names_are_taken_apart() {
-        assert_eq!(values("CN=Mailbox Store (EX01),CN=First Storage Group"), ["cn=Mailbox Store (EX01)", "cn=First Storage Group"]);
+        assert_eq!(
+            values("CN=Mailbox Store (EX01),CN=First Storage Group"),
+            ["cn=Mailbox Store (EX01)", "cn=First Storage Group"]
+        );
         assert_eq!(values(r"CN=Smith\, John\+1 , OU = a=b\5C\20"), ["cn=Smith, John+1", r"ou=a=b\ "]);
         assert_eq!(values(r"CN=\C3\84rger;O=x"), ["cn=Ärger", "o=x"]);
         assert_eq!(values(r"CN=a\0ADEL:b,DC=x"), ["cn=a\nDEL:b", "dc=x"]);
         assert_eq!(values("CN=a+SN=b,DC=x"), ["cn=a", "+sn=b", "dc=x"]);
         assert_eq!(values("CN=,DC=x"), ["cn=", "dc=x"]);
-        for wrong in ["", "example.org", "CN", "CN=a,", "CN=a,b", "=x", r"CN=a\", r"CN=\C", r"CN=\C3", "C N=x", "ldap://dc1/CN=x"] {
+        for wrong in [
+            "",
+            "example.org",
+            "CN",
+            "CN=a,",
+            "CN=a,b",
+            "=x",
+            r"CN=a\",
+            r"CN=\C",
+            r"CN=\C3",
+            "C N=x",
+            "ldap://dc1/CN=x",
+        ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

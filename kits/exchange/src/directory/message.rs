@@ -278,7 +278,8 @@ pub(crate) fn length(start: &[u8]) -> Result<Option<usize>, Garbage> {
         return if count > 8 { Err(Garbage::Malformed("its length is too long")) } else { Ok(None) };
     };
     // Active Directory writes lengths with four bytes always; more than a message may have is refused below.
-    let length = length.iter().fold(0_usize, |length, byte| length.saturating_mul(256).saturating_add(usize::from(*byte)));
+    let length =
+        length.iter().fold(0_usize, |length, byte| length.saturating_mul(256).saturating_add(usize::from(*byte)));
     let whole = length.saturating_add(2 + count);
     if whole > MESSAGE_BYTES_MAX { Err(Garbage::TooLong(whole)) } else { Ok(Some(whole)) }
 }
@@ -360,7 +361,8 @@ fn entry(mut parts: Parts) -> Result<Entry, Garbage> {
         let name = attribute.text("an attribute has no name")?.to_lowercase();
         let values = attribute.next("an attribute has no values")?;
         let values = Parts::of(values, TagClass::Universal, SET, "an attribute's values are no set")?;
-        let values = values.0.map(|value| primitive(value, "a value is no string of bytes")).collect::<Result<_, _>>()?;
+        let values =
+            values.0.map(|value| primitive(value, "a value is no string of bytes")).collect::<Result<_, _>>()?;
         attributes.push((name, values));
     }
     Ok(Entry { dn, attributes })
@@ -451,12 +453,15 @@ mod tests {
 
     #[test]
     fn requests_are_the_bytes_of_the_standard() {
-        assert_eq!(bind(1, "cn=root,dc=plabs", b"asdf"), [
-            b"\x30\x20\x02\x01\x01\x60\x1b\x02\x01\x03\x04\x10".as_slice(),
-            b"cn=root,dc=plabs\x80\x04asdf",
-        ].concat());
+        assert_eq!(
+            bind(1, "cn=root,dc=plabs", b"asdf"),
+            [b"\x30\x20\x02\x01\x01\x60\x1b\x02\x01\x03\x04\x10".as_slice(), b"cn=root,dc=plabs\x80\x04asdf",].concat()
+        );
         assert_eq!(unbind(2), b"\x30\x05\x02\x01\x02\x42\x00");
-        assert_eq!(start_tls(128), [b"\x30\x1e\x02\x02\x00\x80\x77\x18\x80\x16".as_slice(), START_TLS.as_bytes()].concat());
+        assert_eq!(
+            start_tls(128),
+            [b"\x30\x1e\x02\x02\x00\x80\x77\x18\x80\x16".as_slice(), START_TLS.as_bytes()].concat()
+        );
         let it = Search {
             base: "DC=x".into(),
             scope: Scope::Subtree,
@@ -464,15 +469,29 @@ mod tests {
             attributes: &["1.1"],
         };
         let filter = b"\xa0\x1a\x87\x02cn\xa3\x14\x04\x07homeMDB\x04\x09CN=a(b)*\\".as_slice();
-        let start = b"\x30\x3b\x02\x01\x03\x63\x36\x04\x04DC=x\x0a\x01\x02\x0a\x01\x00\x02\x01\x00\x02\x01\x00\x01\x01\x00";
+        let start =
+            b"\x30\x3b\x02\x01\x03\x63\x36\x04\x04DC=x\x0a\x01\x02\x0a\x01\x00\x02\x01\x00\x02\x01\x00\x01\x01\x00";
         assert_eq!(search(3, &it, None), [start.as_slice(), filter, b"\x30\x05\x04\x031.1"].concat());
         let control = b"\xa0\x26\x30\x24\x04\x161.2.840.113556.1.4.319\x01\x01\xff\x04\x07\x30\x05\x02\x01\x64\x04\x00";
         assert!(search(3, &it, Some((100, &[]))).ends_with(control));
         let changes = [Change::Delete("a", "1".into()), Change::Add("a", "2".into()), Change::Replace("b", "3".into())];
         let change = |operation: u8, name: &str, value: &str| {
-            [b"\x30\x0d\x0a\x01".as_slice(), &[operation], b"\x30\x08\x04\x01", name.as_bytes(), b"\x31\x03\x04\x01", value.as_bytes()].concat()
+            [
+                b"\x30\x0d\x0a\x01".as_slice(),
+                &[operation],
+                b"\x30\x08\x04\x01",
+                name.as_bytes(),
+                b"\x31\x03\x04\x01",
+                value.as_bytes(),
+            ]
+            .concat()
         };
-        let expected = [b"\x30\x38\x02\x01\x04\x66\x33\x04\x02CN\x30\x2d".to_vec(), change(1, "a", "1"), change(0, "a", "2"), change(2, "b", "3")];
+        let expected = [
+            b"\x30\x38\x02\x01\x04\x66\x33\x04\x02CN\x30\x2d".to_vec(),
+            change(1, "a", "1"),
+            change(0, "a", "2"),
+            change(2, "b", "3"),
+        ];
         assert_eq!(modify(4, "CN", &changes), expected.concat());
     }
 
@@ -515,7 +534,8 @@ mod tests {
     fn answers_are_read() {
         let reply = |bytes: &[u8]| read(bytes).unwrap();
         // Lengths with four bytes, and words that end in a zero, as Active Directory has them.
-        let bound = b"\x30\x84\x00\x00\x00\x15\x02\x01\x01\x61\x84\x00\x00\x00\x0c\x0a\x01\x31\x04\x00\x04\x05a\n b\x00";
+        let bound =
+            b"\x30\x84\x00\x00\x00\x15\x02\x01\x01\x61\x84\x00\x00\x00\x0c\x0a\x01\x31\x04\x00\x04\x05a\n b\x00";
         let outcome = Outcome { code: 49, words: "a b".into(), referrals: vec![] };
         assert_eq!(reply(bound), Reply { id: 1, body: Body::Bound(outcome), cookie: None });
 
@@ -546,7 +566,10 @@ mod tests {
         for (bytes, expected) in [
             (b"\x30\x03\x02\x01\x01".to_vec(), Garbage::Malformed("its operation is missing")),
             (b"\x30\x05\x02\x01\x01\x42\x00".to_vec(), Garbage::Malformed("its operation has no parts")),
-            (b"\x30\x05\x02\x01\x01\x63\x00".to_vec(), Garbage::Other("an operation that is no answer to anything asked")),
+            (
+                b"\x30\x05\x02\x01\x01\x63\x00".to_vec(),
+                Garbage::Other("an operation that is no answer to anything asked"),
+            ),
             (b"\x30\x05\x02\x01\x01\x65\x00".to_vec(), Garbage::Malformed("a result has no code")),
             (b"\x30\x05\x02\x01\x01\x05\x00\x00".to_vec(), Garbage::Malformed("it is longer than it says")),
             (b"\x30\x05\x02\x05\x01".to_vec(), Garbage::Malformed("it is no BER, or too deep")),

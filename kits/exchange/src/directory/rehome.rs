@@ -15,7 +15,7 @@ use super::dn;
 use super::message::{Change, Entry, Filter, Outcome, Scope, Search};
 use super::params::{DirectoryParams, StoreName};
 use super::servers::{ExchangeServer, Places, Store, pair, some};
-use super::session::Session;
+use super::session::{Patience, Session};
 use super::settings::Settings;
 use super::trouble::code;
 
@@ -85,7 +85,13 @@ impl Rehomed {
             count + self.changed,
             some(&told)
         );
-        Some(Error::failed("recipients-refused", message).nowhere().partial().detail("changed", self.changed).detail("refused", count))
+        Some(
+            Error::failed("recipients-refused", message)
+                .nowhere()
+                .partial()
+                .detail("changed", self.changed)
+                .detail("refused", count),
+        )
     }
 }
 
@@ -100,10 +106,22 @@ impl Rehomed {
 /// have been. That single recipients were refused is no error yet: see [`Rehomed::refusal`].
 pub fn rehome(params: &DirectoryParams, asked: &Rehome, mode: Mode) -> Result<Rehomed, Error> {
     let settings = Settings::new(params)?;
-    let mut session = Session::new(&settings)?;
+    let patience = match mode {
+        Mode::Apply => Patience::Some,
+        Mode::DryRun => Patience::None,
+    };
+    let mut session = Session::new(&settings, patience)?;
     let places = session.places()?;
     let plan = Plan::new(&mut session, &places, asked)?;
-    let mut work = Work { session, places, plan, mode, done: Rehomed::default(), missed: BTreeMap::new(), refused: BTreeSet::new() };
+    let mut work = Work {
+        session,
+        places,
+        plan,
+        mode,
+        done: Rehomed::default(),
+        missed: BTreeMap::new(),
+        refused: BTreeSet::new(),
+    };
     match work.run() {
         Ok(()) => {
             let Work { session, done, .. } = work;
@@ -248,9 +266,12 @@ impl Work<'_> {
         for store in stores.values() {
             let search = self.homed_at(store, &["objectClass", "homeMTA", "msExchHomeServerName"]);
             let plan = &self.plan;
-            let found = self.session.many(&format!("look for the recipients of {store}"), &search, RECIPIENTS_MAX, |entry| {
-                (!is_system_mailbox(&entry)).then(|| (plan.names_the_failed(&entry), entry.dn))
-            })?;
+            let found = self.session.many(
+                &format!("look for the recipients of {store}"),
+                &search,
+                RECIPIENTS_MAX,
+                |entry| (!is_system_mailbox(&entry)).then(|| (plan.names_the_failed(&entry), entry.dn)),
+            )?;
             for (names_the_failed, dn) in found.kept {
                 if names_the_failed {
                     half_done.push(Modify { dn, changes: self.plan.to_server().to_vec(), in_doubt: false });
@@ -268,10 +289,14 @@ impl Work<'_> {
         let doing = format!("look for the recipients of {store} at {}", self.plan.from.name);
         // A dry run does not search again, and has to see them all at once.
         let max = if self.mode == Mode::DryRun { usize::MAX } else { RECIPIENTS_MAX };
-        let found = self.session.many(&doing, &search, max, |entry| (!is_system_mailbox(&entry)).then_some(entry.dn))?;
+        let found =
+            self.session.many(&doing, &search, max, |entry| (!is_system_mailbox(&entry)).then_some(entry.dn))?;
         for url in found.elsewhere.iter().filter(|url| holds_recipients(url, &self.places)) {
             if !self.done.elsewhere.contains(url) {
-                mainstay_sdk::warn!("recipients in {url} are not looked for: only those below {} are", self.places.base);
+                mainstay_sdk::warn!(
+                    "recipients in {url} are not looked for: only those below {} are",
+                    self.places.base
+                );
                 self.done.elsewhere.push(url.clone());
             }
         }
@@ -347,7 +372,9 @@ impl Work<'_> {
                         over.push((modify, outcome));
                     }
                 }
-                code::TIME_LIMIT_EXCEEDED | code::BUSY | code::UNAVAILABLE | code::UNWILLING => later.push((modify, outcome)),
+                code::TIME_LIMIT_EXCEEDED | code::BUSY | code::UNAVAILABLE | code::UNWILLING => {
+                    later.push((modify, outcome))
+                }
                 _ => over.push((modify, outcome)),
             })
         });
@@ -418,7 +445,8 @@ mod tests {
 
     #[test]
     fn references_to_other_domains_are_told_from_those_to_partitions() {
-        let places = Places { base: "DC=corp,DC=test".into(), configuration: "CN=Configuration,DC=corp,DC=test".into() };
+        let places =
+            Places { base: "DC=corp,DC=test".into(), configuration: "CN=Configuration,DC=corp,DC=test".into() };
         for (url, expected) in [
             ("ldap://DomainDnsZones.corp.test/DC=DomainDnsZones,DC=corp,DC=test", false),
             ("ldap://ForestDnsZones.corp.test/DC=ForestDnsZones,DC=corp,DC=test??sub", false),
@@ -437,7 +465,10 @@ mod tests {
         let refused = (0..12).map(|n| (format!("CN=u{n},DC=x"), "insufficientAccessRights (50)".to_owned())).collect();
         let done = Rehomed { changed: 988, refused, ..Rehomed::default() };
         let error = done.refusal().unwrap();
-        assert_eq!((error.kind, error.code.as_str(), error.effect), (ErrorKind::Failed, "recipients-refused", Effect::Partial));
+        assert_eq!(
+            (error.kind, error.code.as_str(), error.effect),
+            (ErrorKind::Failed, "recipients-refused", Effect::Partial)
+        );
         assert!(error.message.starts_with("12 of 1000 recipients keep their home on the failed server"), "{error}");
         assert!(error.message.contains("CN=u9,DC=x: insufficientAccessRights (50); and 2 more"), "{error}");
         assert_eq!(Rehomed::default().refusal(), None);

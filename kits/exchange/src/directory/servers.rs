@@ -196,11 +196,7 @@ fn store(entry: &Entry) -> Result<Store, Error> {
 
 /// Which store of the one server takes the place of which of the other: by the names given, and else by having the same
 /// names. Of those that have none, all are told.
-pub(crate) fn pair(
-    from: &[Store],
-    to: &[Store],
-    names: &[StoreName],
-) -> Result<Vec<(Store, Store)>, Vec<String>> {
+pub(crate) fn pair(from: &[Store], to: &[Store], names: &[StoreName]) -> Result<Vec<(Store, Store)>, Vec<String>> {
     let mut problems = Vec::new();
     let mut pairs: Vec<(Store, Store)> = Vec::new();
     for StoreName { from: one, to: other } in names {
@@ -259,7 +255,8 @@ mod tests {
 
     #[test]
     fn stores_are_paired_by_their_names_and_by_those_given() {
-        let (from, to) = (stores(&["First\\A", "First\\B", "Second\\B"]), stores(&["first\\a", "First\\C", "Second\\b"]));
+        let (from, to) =
+            (stores(&["First\\A", "First\\B", "Second\\B"]), stores(&["first\\a", "First\\C", "Second\\b"]));
         let pairs = pair(&from, &to, &names(&[("First\\B", "c")])).unwrap();
         let pairs: Vec<_> = pairs.iter().map(|(one, other)| (one.to_string(), other.to_string())).collect();
         let expected = [("First\\A", "first\\a"), ("First\\B", "First\\C"), ("Second\\B", "Second\\b")];
@@ -271,13 +268,16 @@ mod tests {
         let (from, to) = (stores(&["First\\A", "First\\B", "Second\\B"]), stores(&["First\\X"]));
         assert_eq!(pair(&from, &to, &[]).unwrap_err().len(), 3);
         let problems = pair(&from, &to, &names(&[("B", "X"), ("A", "Y"), ("a", "X"), ("Z", "X")])).unwrap_err();
-        assert_eq!(problems, [
-            "the failed server has several mailbox stores \"B\": write GROUP\\STORE",
-            "this node's server has no mailbox store \"Y\"",
-            "the store \"A\" is given more than once",
-            "the store \"a\" is given more than once",
-            "the failed server has no mailbox store \"Z\"",
-        ]);
+        assert_eq!(
+            problems,
+            [
+                "the failed server has several mailbox stores \"B\": write GROUP\\STORE",
+                "this node's server has no mailbox store \"Y\"",
+                "the store \"A\" is given more than once",
+                "the store \"a\" is given more than once",
+                "the failed server has no mailbox store \"Z\"",
+            ]
+        );
     }
 
     #[test]

@@ -18,15 +18,25 @@ const WAITS_MAX: u32 = 4;
 /// The first of those waits, in ms; each is twice the one before, up to the longest.
 const WAIT_MS: u64 = 250;
 const WAIT_MS_MAX: u64 = 4_000;
-/// How often all servers are gone through, while one of them may yet do it. With the waits between, 7.75 seconds: a
-/// restart of a directory's service takes no longer; that of its machine does, and is waited for by whoever calls again.
-const ROUNDS_MAX: u32 = 6;
+/// How long all servers are gone through again and again, while one of them may yet do it, in ms: a directory's service is
+/// restarted in that time. What has been done until then is not lost to whoever calls again.
+const PATIENCE_MS: u64 = 60_000;
+
+/// Whether it is worth waiting for a directory that is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Something is half done, or about to be.
+    Some,
+    /// It is only a question, which is asked again by itself.
+    None,
+}
 
 /// The servers, and the one that is spoken to.
 pub(crate) struct Session<'a> {
     /// How they are asked.
     pub(crate) settings: &'a Settings,
     password: secret::Secret,
+    patience: Patience,
     /// The end of everything, on the monotonic clock.
     end: Duration,
     /// Which server, by index.
@@ -36,17 +46,16 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Fetches the password; nobody is asked yet.
-    pub(crate) fn new(settings: &'a Settings) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &'a Settings, patience: Patience) -> Result<Self, Error> {
         let end = clock::monotonic() + clock::remaining().saturating_sub(Duration::from_millis(RESERVE_MS));
-        let password = secret::get(&settings.secret).map_err(|fault| {
-            Error::from(fault).doing("fetch the password of the directory's account").no_effect()
-        })?;
+        let password = secret::get(&settings.secret)
+            .map_err(|fault| Error::from(fault).doing("fetch the password of the directory's account").no_effect())?;
         // A bind with a name and no password succeeds, as nobody (RFC 4513, 5.1.2).
         if password.expose().is_empty() {
             let message = format!("the secret {} is empty: it has to hold the account's password", settings.secret);
             return Err(Error::invalid_params("bind-secret", message));
         }
-        Ok(Self { settings, password, end, at: 0, connection: None })
+        Ok(Self { settings, password, patience, end, at: 0, connection: None })
     }
 
     /// The server that was asked last.
@@ -62,7 +71,12 @@ impl<'a> Session<'a> {
         mut ask: impl FnMut(&mut Connection) -> Result<T, Trouble>,
     ) -> Result<T, Error> {
         let mut newest: Vec<Option<Trouble>> = vec![None; self.settings.servers.len()];
-        for round in 1..=ROUNDS_MAX {
+        let patient_until = match self.patience {
+            Patience::Some => clock::monotonic() + Duration::from_millis(PATIENCE_MS),
+            Patience::None => Duration::ZERO,
+        };
+        // Each round but the last takes at least a wait, so there is an end to them.
+        for round in 1.. {
             let mut may_pass = false;
             for _ in 0..self.settings.servers.len() {
                 match self.ask_one(&mut ask) {
@@ -82,7 +96,7 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            if !may_pass || round == ROUNDS_MAX || !self.wait(round) {
+            if !may_pass || clock::monotonic() >= patient_until || !self.wait(round) {
                 break;
             }
         }

@@ -322,9 +322,9 @@ impl Failure {
             Some((_, trouble)) => trouble.error(message),
             None => Error::failed("no-server", message),
         };
-        self.troubles.iter().fold(error, |error, (server, trouble)| {
-            error.detail(format!("server {server}"), trouble.code())
-        })
+        self.troubles
+            .iter()
+            .fold(error, |error, (server, trouble)| error.detail(format!("server {server}"), trouble.code()))
     }
 }
 
@@ -341,7 +341,10 @@ mod tests {
         let words = "80090308: LdapErr: DSID-0C09041C, comment: AcceptSecurityContext error, data 775, v4563";
         let trouble = Trouble::Credentials { user: "u@example.org".into(), outcome: outcome(49, words) };
         let text = trouble.to_string();
-        assert!(text.starts_with("does not accept the account u@example.org: it is locked (invalidCredentials (49): 8009"), "{text}");
+        assert!(
+            text.starts_with("does not accept the account u@example.org: it is locked (invalidCredentials (49): 8009"),
+            "{text}"
+        );
         assert_eq!(credentials(&outcome(49, "")), "invalidCredentials (49)");
     }
 

@@ -19,7 +19,11 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[track_caller]
 fn is(error: &Value, kind: &str, code: &str, effect: &str, words: &str) {
     let error = &error["error"];
-    assert_eq!((&error["kind"], &error["code"], &error["effect"]), (&json!(kind), &json!(code), &json!(effect)), "{error:#}");
+    assert_eq!(
+        (&error["kind"], &error["code"], &error["effect"]),
+        (&json!(kind), &json!(code), &json!(effect)),
+        "{error:#}"
+    );
     let message = error["message"].as_str().unwrap_or_default();
     assert!(message.contains(words), "expected {words:?} in {message:?}");
 }
@@ -35,7 +39,8 @@ fn random(end: u128) -> u128 {
 fn a_thousand_recipients_go_there_and_back_though_the_kit_is_killed() {
     let Some(samba) = Samba::start() else { return };
     let kit = Kit::new(&samba);
-    let mut run = Guard::start("the kit", &mut kit.restore("ex02", &json!({}))).unwrap_or_else(|error| panic!("{error}"));
+    let mut run =
+        Guard::start("the kit", &mut kit.restore("ex02", &json!({}))).unwrap_or_else(|error| panic!("{error}"));
     wait_until(LIMIT, "the first recipients to be moved", || samba.homed_at("EX02") > 0);
     thread::sleep(Duration::from_millis(u64::try_from(random(10_000)).expect("below ten seconds")));
     run.kill_alone();
@@ -57,7 +62,7 @@ fn a_thousand_recipients_go_there_and_back_though_the_kit_is_killed() {
 /// The domain controller dies in the middle. What was asked ends, and goes on where it ended when it is there again.
 #[test]
 fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
-    let Some(mut samba) = Samba::start() else { return };
+    let Some(samba) = Samba::start() else { return };
     let kit = Kit::new(&samba);
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({ "timeout": "5s" })));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
@@ -77,7 +82,7 @@ fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
 /// It is back at once, as a service that is restarted: one call does it all.
 #[test]
 fn a_domain_controller_that_is_restarted_is_waited_for() {
-    let Some(mut samba) = Samba::start() else { return };
+    let Some(samba) = Samba::start() else { return };
     let kit = Kit::new(&samba);
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({})));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
@@ -96,7 +101,9 @@ fn a_recipient_that_refuses_is_named_and_the_others_go_on() {
     samba.deny(REFUSING);
     let kit = Kit::new(&samba);
     let error = kit.error("ex02", &json!({}));
-    let words = format!("1 of {RECIPIENT_COUNT} recipients keep their home on the failed server, because the directory refuses to change them: {REFUSING}: insufficientAccessRights (50)");
+    let words = format!(
+        "1 of {RECIPIENT_COUNT} recipients keep their home on the failed server, because the directory refuses to change them: {REFUSING}: insufficientAccessRights (50)"
+    );
     is(&error, "failed", "recipients-refused", "partial", &words);
     assert_eq!((samba.homed_at("EX01"), samba.homed_at("EX02")), (1, RECIPIENT_COUNT - 1));
 }
@@ -110,7 +117,13 @@ fn who_is_not_known_or_not_trusted_is_told() {
     is(&wrong, "denied", "bad-credentials", "none", "127.0.0.1:389 does not accept the account mainstay@corp.test");
 
     let strangers = kit.error("ex02", &json!({ "trust": WRONG_AUTHORITY }));
-    is(&strangers, "denied", "tls", "none", "127.0.0.1:389 does not prove to be dc1.corp.test, checked by the authority in the secret wrong-ca");
+    is(
+        &strangers,
+        "denied",
+        "tls",
+        "none",
+        "127.0.0.1:389 does not prove to be dc1.corp.test, checked by the authority in the secret wrong-ca",
+    );
     let named = kit.error("ex02", &json!({ "server-name": "dc2.corp.test" }));
     is(&named, "denied", "tls", "none", "127.0.0.1:389 does not prove to be dc2.corp.test");
     let unknown = kit.error("ex02", &json!({ "tls": "ldaps", "trust": WRONG_AUTHORITY }));

@@ -30,9 +30,12 @@ impl<'a> Kit<'a> {
         stranger.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let stranger = stranger.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate");
         let authority = fs::read_to_string(samba.authority()).expect("it was written");
-        for (name, content) in
-            [("directory", PASSWORD), (WRONG_PASSWORD, "guessed"), ("ca", &authority), (WRONG_AUTHORITY, &stranger.pem())]
-        {
+        for (name, content) in [
+            ("directory", PASSWORD),
+            (WRONG_PASSWORD, "guessed"),
+            ("ca", &authority),
+            (WRONG_AUTHORITY, &stranger.pem()),
+        ] {
             let file = secrets.write(name, content);
             fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it was just written");
         }

@@ -5,6 +5,7 @@
 //! where it has the usual ports on loopback. The namespace has no name and is gone with the process that holds it. What the
 //! kit did is seen by `ldapsearch`.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -28,8 +29,7 @@ pub(crate) const RECIPIENT_COUNT: usize = 1_000;
 /// The one that nobody may change.
 pub(crate) const REFUSING: &str = "CN=User 7,OU=People,DC=corp,DC=test";
 const ADMINISTRATOR_PASSWORD: &str = "Passw0rd-of-the-tests";
-const SERVERS: &str =
-    "CN=Servers,CN=Group,CN=Administrative Groups,CN=Corp,CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=corp,DC=test";
+const SERVERS: &str = "CN=Servers,CN=Group,CN=Administrative Groups,CN=Corp,CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=corp,DC=test";
 /// Provisioning takes nine seconds on an idle machine, and a thousand recipients as long again.
 const PREPARE_LIMIT: Duration = Duration::from_secs(400);
 /// Where Debian has what a domain controller is made of; the programs come with other packages.
@@ -37,7 +37,7 @@ const PROVISION: &str = "/usr/share/samba/setup/ad-schema";
 
 /// A domain controller.
 pub(crate) struct Samba {
-    dc: Option<Guard>,
+    dc: RefCell<Option<Guard>>,
     /// Keeps the namespace; ends after what runs in there.
     holder: Guard,
     folder: TempDir,
@@ -59,18 +59,18 @@ impl Samba {
         holder.args(["--net", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]);
         let mut holder = Guard::start("the namespace", &mut holder).unwrap_or_else(|error| panic!("{error}"));
         holder.wait_for_line(WAIT_LIMIT, "up");
-        let mut it = Self { dc: None, holder, folder };
+        let it = Self { dc: RefCell::default(), holder, folder };
         it.power_on();
         Some(it)
     }
 
     /// Starts its process, and waits until it answers.
-    pub(crate) fn power_on(&mut self) {
+    pub(crate) fn power_on(&self) {
         let mut samba = self.inside("samba");
         samba.args(["--interactive", "--no-process-group", "--model=single", "-s"]);
         samba.arg(self.folder.join("dc/etc/smb.conf"));
         let guard = Guard::start("samba", &mut samba).unwrap_or_else(|error| panic!("{error}"));
-        self.dc = Some(guard.claim(self.folder.path()));
+        *self.dc.borrow_mut() = Some(guard.claim(self.folder.path()));
         wait_until(WAIT_LIMIT, "Samba to answer", || {
             let mut root = self.inside("ldapsearch");
             root.args(["-x", "-LLL", "-H", "ldap://127.0.0.1", "-s", "base", "-b", "", "defaultNamingContext"]);
@@ -79,8 +79,8 @@ impl Samba {
     }
 
     /// Kills its process, without a word.
-    pub(crate) fn kill(&mut self) {
-        self.dc = None;
+    pub(crate) fn kill(&self) {
+        *self.dc.borrow_mut() = None;
     }
 
     /// A command in its namespace.
@@ -147,7 +147,7 @@ fn prepared() -> Option<&'static Path> {
     }
     for (program, package) in [
         ("samba", "samba"),
-        ("samba-tool", "samba"),
+        ("samba-tool", "samba-common-bin"),
         ("ldbmodify", "ldb-tools"),
         ("ldapsearch", "ldap-utils"),
         ("ip", "iproute2"),
