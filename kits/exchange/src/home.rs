@@ -24,11 +24,8 @@ pub(crate) fn rehome(home: &Home) -> Result<usize, Error> {
     }
     let mut changed = 0;
     for from_server in &home.others {
-        let asked = Rehome {
-            from_server: from_server.clone(),
-            to_server: home.here.clone(),
-            stores: home.stores.clone(),
-        };
+        let asked =
+            Rehome { from_server: from_server.clone(), to_server: home.here.clone(), stores: home.stores.clone() };
         let done = directory::rehome(&home.directory, &asked, Mode::Apply)?;
         changed += done.changed;
         if let Some(error) = done.refusal() {

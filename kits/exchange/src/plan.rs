@@ -230,15 +230,12 @@ impl ServiceParam {
 fn endpoints(params: &ExchangeParams, problems: &mut Vec<String>) -> Vec<Endpoint> {
     let spoken = &params.protocols;
     let of = |protocol, params: &Option<EndpointParams>| params.clone().map(|params| (protocol, params));
-    let mut all: Vec<Endpoint> = [
-        of(Protocol::Smtp, &spoken.smtp),
-        of(Protocol::Pop3, &spoken.pop3),
-        of(Protocol::Imap, &spoken.imap),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(protocol, params)| endpoint(protocol, &params, problems))
-    .collect();
+    let mut all: Vec<Endpoint> =
+        [of(Protocol::Smtp, &spoken.smtp), of(Protocol::Pop3, &spoken.pop3), of(Protocol::Imap, &spoken.imap)]
+            .into_iter()
+            .flatten()
+            .map(|(protocol, params)| endpoint(protocol, &params, problems))
+            .collect();
     if let Some(web) = &spoken.http {
         all.push(web_endpoint(params, web, problems));
     }
@@ -256,7 +253,9 @@ fn endpoint(protocol: Protocol, params: &EndpointParams, problems: &mut Vec<Stri
     let port = params.port.map_or(if params.tls == Tls::Implicit { secure } else { plain }, NonZero::get);
     let name = protocol.name();
     if params.tls == Tls::None && TLS_PORTS.contains(&port) {
-        problems.push(format!("protocols.{name}: on port {port} TLS is spoken from the first byte: say tls = \"implicit\""));
+        problems.push(format!(
+            "protocols.{name}: on port {port} TLS is spoken from the first byte: say tls = \"implicit\""
+        ));
     }
     if host.is_empty() || host.contains(char::is_whitespace) || has_control(&host) {
         problems.push(format!("protocols.{name}.host = {host:?} is no host"));
@@ -299,8 +298,7 @@ fn web_endpoint(params: &ExchangeParams, web: &WebParams, problems: &mut Vec<Str
     if !path.is_empty() && (!path.starts_with('/') || !path.bytes().all(|byte| (0x21..0x7f).contains(&byte))) {
         problems.push(format!("protocols.http.path = {path:?} is no path: it begins with / and has neither blanks nor letters beyond ASCII"));
     }
-    let statuses =
-        statuses.unwrap_or_else(|| known.map_or_else(|| vec![200], |page| page.statuses.to_vec()));
+    let statuses = statuses.unwrap_or_else(|| known.map_or_else(|| vec![200], |page| page.statuses.to_vec()));
     if statuses.is_empty() || statuses.iter().any(|status| !(100..600).contains(status)) {
         problems.push(format!("protocols.http.statuses = {statuses:?}: at least one, each from 100 to 599"));
     }
@@ -351,7 +349,8 @@ fn portability(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Opt
                 let others = by_node.iter().filter(|(node, _)| **node != ctx.node).map(|(_, name)| name.clone());
                 databases.push(Database { here: here.clone(), others: others.collect() });
             }
-            None => problems.push(format!("databases.{label}.{0}: which database {0} has on these files is not said", ctx.node)),
+            None => problems
+                .push(format!("databases.{label}.{0}: which database {0} has on these files is not said", ctx.node)),
         }
     }
     let program = params.powershell.clone().unwrap_or_else(|| POWERSHELL.to_owned());
@@ -372,7 +371,8 @@ fn home(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Option<Hom
     let others = params.servers.iter().filter(|(node, _)| **node != ctx.node).map(|(_, name)| name.clone());
     let others: Vec<String> = others.collect();
     if others.is_empty() {
-        problems.push("servers: the directory is asked for the servers of the other nodes, and there is none".to_owned());
+        problems
+            .push("servers: the directory is asked for the servers of the other nodes, and there is none".to_owned());
     }
     Some(Home { directory, here, others, stores: params.stores.clone(), rehomes })
 }

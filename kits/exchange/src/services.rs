@@ -71,7 +71,10 @@ impl View {
         if needed.is_empty() {
             let optional = self.said(plan, &bad);
             return Judged::Run(if bad.is_empty() {
-                Report::healthy(format!("all {} services run", (0..plan.services.len()).filter(|at| self.runs(*at)).count()))
+                Report::healthy(format!(
+                    "all {} services run",
+                    (0..plan.services.len()).filter(|at| self.runs(*at)).count()
+                ))
             } else {
                 Report::degraded("service-optional", format!("a service that is not needed does not run: {optional}"))
             });
@@ -209,10 +212,8 @@ pub(crate) fn stop(plan: &Plan, places: &[Place]) -> Result<Stopped, Error> {
 /// A service that ignores that it is to stop.
 fn end(plan: &Plan, service: &Service, fault: Fault, done: &mut Stopped) -> Result<(), Error> {
     if !plan.end_processes {
-        let message = format!(
-            "{}: end its processes by hand, or set end-processes = true to have that done",
-            fault.message
-        );
+        let message =
+            format!("{}: end its processes by hand, or set end-processes = true to have that done", fault.message);
         let error = Error::timeout("service-stop", message).doing(format_args!("stop the service {}", service.name));
         return Err(after(&done.stopped, error.here()));
     }
@@ -232,7 +233,8 @@ fn end(plan: &Plan, service: &Service, fault: Fault, done: &mut Stopped) -> Resu
 fn time_for(service: &Service, done: &[String]) -> Result<Duration, Error> {
     let left = clock::remaining().saturating_sub(ANSWER);
     if left.is_zero() {
-        let message = format!("the call's time is over before the turn of {}: give the operation more time", service.name);
+        let message =
+            format!("the call's time is over before the turn of {}: give the operation more time", service.name);
         return Err(after(done, Error::timeout("no-time", message).here()));
     }
     Ok(service.time.min(left))

@@ -191,10 +191,12 @@ fn judge(raw: Raw, id: &str) -> Result<Answer, Error> {
                 Error::unsupported("dag-member", format!("{message}: {to_do}")).nowhere()
             }
             "replicated" => {
-                Error::unsupported("replicated", format!("{message}, and this kit leaves such a database alone")).nowhere()
+                Error::unsupported("replicated", format!("{message}, and this kit leaves such a database alone"))
+                    .nowhere()
             }
             "other-server" => {
-                Error::unsupported("other-server", format!("{message}: correct the param databases or servers")).nowhere()
+                Error::unsupported("other-server", format!("{message}: correct the param databases or servers"))
+                    .nowhere()
             }
             "no-edb-file" => Error::failed("no-edb-file", message).elsewhere(),
             _ => Error::failed("cmdlet", message),

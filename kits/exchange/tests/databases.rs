@@ -117,7 +117,11 @@ fn an_exit_code_alone_is_never_believed() {
     let answers: [(fn() -> Completed, &str, &str); 7] = [
         (|| exited(0), "powershell-no-answer", "said nothing"),
         (|| Completed { stdout: b"PS C:\\>".to_vec(), ..exited(0) }, "powershell-no-answer", "PS C:\\>"),
-        (|| Completed { stdout: b"mainstay-answer %%%\n".to_vec(), ..exited(0) }, "powershell-answer", "makes no sense"),
+        (
+            || Completed { stdout: b"mainstay-answer %%%\n".to_vec(), ..exited(0) },
+            "powershell-answer",
+            "makes no sense",
+        ),
         (|| said(&json!({ "ok": true })), "powershell-answer", "makes no sense"),
         (|| exited(5), "powershell-no-answer", "exited with 5"),
         (|| ended(Ending::Signalled(9)), "powershell-no-answer", "signal 9"),
@@ -221,7 +225,10 @@ fn a_standby_is_asked_what_exchange_says_of_its_databases() {
     let ready = |change: fn(&mut Org)| {
         let (_host, org, ctx) = standby(1);
         change(&mut org.borrow_mut());
-        codes(&Exchange::assess(&ctx).unwrap()).into_iter().map(|(weight, code)| (weight, code.to_owned())).collect::<Vec<_>>()
+        codes(&Exchange::assess(&ctx).unwrap())
+            .into_iter()
+            .map(|(weight, code)| (weight, code.to_owned()))
+            .collect::<Vec<_>>()
     };
     let blocking = |code: &str| vec![(Weight::Blocking, code.to_owned())];
     fn here(org: &mut Org) -> &mut Db {
@@ -267,7 +274,10 @@ fn a_look_holds_for_a_while() {
     later(&host, 1);
     org.borrow_mut().dag = "DAG1".into();
     assert_eq!(looks(&host), 1);
-    assert_eq!((codes(&Exchange::assess(&ctx).unwrap()), host.commands().len()), (vec![(Weight::Blocking, "dag-member")], 0));
+    assert_eq!(
+        (codes(&Exchange::assess(&ctx).unwrap()), host.commands().len()),
+        (vec![(Weight::Blocking, "dag-member")], 0)
+    );
     later(&host, 60);
     org.borrow_mut().dag.clear();
     assert_eq!(looks(&host), 1, "what stood in the way is looked at sooner");

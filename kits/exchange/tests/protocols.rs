@@ -11,8 +11,12 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use world::{context, detail};
 
-const PROTOCOLS: [(&str, u16, &str); 4] =
-    [("smtp", 25, "220 mail ready\r\n"), ("pop3", 110, "+OK ready\r\n"), ("imap", 143, "* OK ready\r\n"), ("http", 80, "")];
+const PROTOCOLS: [(&str, u16, &str); 4] = [
+    ("smtp", 25, "220 mail ready\r\n"),
+    ("pop3", 110, "+OK ready\r\n"),
+    ("imap", 143, "* OK ready\r\n"),
+    ("http", 80, ""),
+];
 
 /// A server with one service that runs.
 fn serving(protocols: Value) -> (FakeHost, Context<ExchangeParams>) {
@@ -117,7 +121,9 @@ fn a_server_that_is_not_there_hangs_or_closes_is_told_apart() {
         let report = quick(&ctx, Health::Unknown, &format!("{name}-no-answer"));
         assert!(report.summary.contains(begun.trim()), "{report:?}");
 
-        host.tcp_greeting("127.0.0.1", port, Answer::nothing().then_close(), |_: &mut Vec<u8>| Answer::nothing().then_close());
+        host.tcp_greeting("127.0.0.1", port, Answer::nothing().then_close(), |_: &mut Vec<u8>| {
+            Answer::nothing().then_close()
+        });
         // Writing to a connection that was closed says so too.
         quick(&ctx, Health::Failed, &format!("{name}-closed"));
 
@@ -167,7 +173,9 @@ fn answers_without_end_end() {
     quick(&ctx, Health::Failed, "smtp-transaction");
     drop(host);
     let (host, ctx) = serving(json!({ "http": {} }));
-    host.tcp("127.0.0.1", 80, |_: &mut Vec<u8>| format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(50_000)).into_bytes());
+    host.tcp("127.0.0.1", 80, |_: &mut Vec<u8>| {
+        format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(50_000)).into_bytes()
+    });
     quick(&ctx, Health::Failed, "http-greeting");
     host.tcp("127.0.0.1", 80, |_: &mut Vec<u8>| format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(50_000)).into_bytes());
     quick(&ctx, Health::Failed, "http-greeting");
@@ -193,11 +201,15 @@ fn the_page_says_whether_the_web_server_serves() {
             None => drop(quick(&ctx, Health::Healthy, "ok")),
             Some(code) => drop(quick(&ctx, Health::Failed, code)),
         }
-        let write = host.calls().into_iter().find_map(|call| if let Call::TcpWrite { data, .. } = call { Some(data) } else { None });
+        let write = host
+            .calls()
+            .into_iter()
+            .find_map(|call| if let Call::TcpWrite { data, .. } = call { Some(data) } else { None });
         let request = String::from_utf8(write.unwrap()).unwrap();
         assert!(request.starts_with(begin), "{request}");
     }
-    let (host, ctx) = serving(json!({ "http": { "path": "/ready", "statuses": [204], "server-name": "mail.example.org" } }));
+    let (host, ctx) =
+        serving(json!({ "http": { "path": "/ready", "statuses": [204], "server-name": "mail.example.org" } }));
     web(&host, 80, "HTTP/1.1 204 No Content\r\n\r\n");
     quick(&ctx, Health::Healthy, "ok");
 }
@@ -206,7 +218,8 @@ fn the_page_says_whether_the_web_server_serves() {
 fn tls_comes_first_where_it_is_implicit() {
     for (name, secure) in [("smtp", 465), ("pop3", 995), ("imap", 993), ("http", 443)] {
         let greeting = PROTOCOLS.iter().find(|(of, ..)| *of == name).unwrap().2;
-        let (host, ctx) = serving(json!({ name: { "tls": "implicit", "server-name": "mail.example.org", "trust": "ca" } }));
+        let (host, ctx) =
+            serving(json!({ name: { "tls": "implicit", "server-name": "mail.example.org", "trust": "ca" } }));
         host.secret("ca", "pem");
         if name == "http" {
             web(&host, 443, "HTTP/1.1 200 OK\r\n\r\n");
@@ -214,7 +227,10 @@ fn tls_comes_first_where_it_is_implicit() {
             world::greets(&host, secure, greeting);
         }
         quick(&ctx, Health::Healthy, "ok");
-        let secured = host.calls().into_iter().find_map(|call| if let Call::TcpStartTls { tls, .. } = call { Some(tls) } else { None });
+        let secured = host
+            .calls()
+            .into_iter()
+            .find_map(|call| if let Call::TcpStartTls { tls, .. } = call { Some(tls) } else { None });
         let tls = secured.unwrap();
         assert_eq!((tls.server_name.as_str(), tls.trust.as_deref()), ("mail.example.org", Some("ca")));
 
@@ -261,22 +277,29 @@ fn smtp_goes_through_a_whole_session() {
 
     drop(host);
     let (host, ctx) = serving(json!({ "smtp": { "tls": "start-tls" } }));
-    dialogue(&host, 25, "220 hi\r\n", &[
-        ("EHLO localhost", "250-hi\r\n250 STARTTLS\r\n"),
-        ("STARTTLS", "220 go on\r\n"),
-        ("EHLO localhost", "250 hi\r\n"),
-        ("QUIT", "221 bye\r\n"),
-    ]);
+    dialogue(
+        &host,
+        25,
+        "220 hi\r\n",
+        &[
+            ("EHLO localhost", "250-hi\r\n250 STARTTLS\r\n"),
+            ("STARTTLS", "220 go on\r\n"),
+            ("EHLO localhost", "250 hi\r\n"),
+            ("QUIT", "221 bye\r\n"),
+        ],
+    );
     deep(&ctx, Health::Healthy, "ok");
     dialogue(&host, 25, "220 hi\r\n", &[("QUIT", "221 bye\r\n")]);
     quick(&ctx, Health::Healthy, "ok");
     dialogue(&host, 25, "220 hi\r\n", &[("EHLO localhost", "250 hi\r\n")]);
     deep(&ctx, Health::Failed, "smtp-tls");
     // What is said before TLS would be taken for what comes through it.
-    dialogue(&host, 25, "220 hi\r\n", &[
-        ("EHLO localhost", "250 STARTTLS\r\n"),
-        ("STARTTLS", "220 go on\r\n250 injected\r\n"),
-    ]);
+    dialogue(
+        &host,
+        25,
+        "220 hi\r\n",
+        &[("EHLO localhost", "250 STARTTLS\r\n"), ("STARTTLS", "220 go on\r\n250 injected\r\n")],
+    );
     deep(&ctx, Health::Failed, "smtp-tls");
 }
 
@@ -293,39 +316,49 @@ fn with_mailbox(protocol: &str, tls: &str) -> (FakeHost, Context<ExchangeParams>
 fn pop3_logs_in_and_counts() {
     let (host, ctx) = with_mailbox("pop3", "none");
     const LOGIN: (&str, &str) = ("USER probe@example.org", "+OK\r\n");
-    dialogue(&host, 110, "+OK\r\n", &[
-        ("CAPA", "+OK\r\nUSER\r\nSTLS\r\n.\r\n"),
-        LOGIN,
-        ("PASS s e\"c\\ret", "+OK\r\n"),
-        ("STAT", "+OK 0 0\r\n"),
-        ("QUIT", "+OK\r\n"),
-    ]);
+    dialogue(
+        &host,
+        110,
+        "+OK\r\n",
+        &[
+            ("CAPA", "+OK\r\nUSER\r\nSTLS\r\n.\r\n"),
+            LOGIN,
+            ("PASS s e\"c\\ret", "+OK\r\n"),
+            ("STAT", "+OK 0 0\r\n"),
+            ("QUIT", "+OK\r\n"),
+        ],
+    );
     deep(&ctx, Health::Healthy, "ok");
-    dialogue(&host, 110, "+OK\r\n", &[
-        ("CAPA", "-ERR unknown\r\n"),
-        LOGIN,
-        ("PASS s e\"c\\ret", "-ERR Logon failure: unknown user name or bad password.\r\n"),
-    ]);
+    dialogue(
+        &host,
+        110,
+        "+OK\r\n",
+        &[
+            ("CAPA", "-ERR unknown\r\n"),
+            LOGIN,
+            ("PASS s e\"c\\ret", "-ERR Logon failure: unknown user name or bad password.\r\n"),
+        ],
+    );
     let report = deep(&ctx, Health::Degraded, "pop3-login");
     assert!(report.summary.contains("does not let probe@example.org in"), "{report:?}");
-    dialogue(&host, 110, "+OK\r\n", &[
-        ("CAPA", "-ERR unknown\r\n"),
-        LOGIN,
-        ("PASS s e\"c\\ret", "-ERR [SYS/TEMP] the store is not available\r\n"),
-    ]);
+    dialogue(
+        &host,
+        110,
+        "+OK\r\n",
+        &[("CAPA", "-ERR unknown\r\n"), LOGIN, ("PASS s e\"c\\ret", "-ERR [SYS/TEMP] the store is not available\r\n")],
+    );
     deep(&ctx, Health::Failed, "pop3-transaction");
     dialogue(&host, 110, "+OK\r\n", &[("CAPA", "+OK\r\nSTLS\r\n.\r\n")]);
     deep(&ctx, Health::Degraded, "pop3-tls-required");
 
     drop(host);
     let (host, ctx) = with_mailbox("pop3", "start-tls");
-    dialogue(&host, 110, "+OK\r\n", &[
-        ("STLS", "+OK\r\n"),
-        LOGIN,
-        ("PASS s e\"c\\ret", "+OK\r\n"),
-        ("STAT", "+OK 0 0\r\n"),
-        ("QUIT", "+OK\r\n"),
-    ]);
+    dialogue(
+        &host,
+        110,
+        "+OK\r\n",
+        &[("STLS", "+OK\r\n"), LOGIN, ("PASS s e\"c\\ret", "+OK\r\n"), ("STAT", "+OK 0 0\r\n"), ("QUIT", "+OK\r\n")],
+    );
     deep(&ctx, Health::Healthy, "ok");
 }
 
@@ -335,30 +368,50 @@ fn imap_logs_in_and_looks_without_a_trace() {
     const USER: (&str, &str) = ("a3 LOGIN {17}", "+ go on\r\n");
     const PASSWORD: (&str, &str) = ("probe@example.org {9}", "+ go on\r\n");
     let (host, ctx) = with_mailbox("imap", "none");
-    dialogue(&host, 143, "* OK hi\r\n", &[
-        CAPABILITY,
-        USER,
-        PASSWORD,
-        ("s e\"c\\ret", "* CAPABILITY IMAP4rev1\r\na3 OK in\r\n"),
-        ("a4 EXAMINE INBOX", "* 3 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\na4 OK [READ-ONLY] done\r\n"),
-        ("a5 LOGOUT", "* BYE\r\na5 OK\r\n"),
-    ]);
+    dialogue(
+        &host,
+        143,
+        "* OK hi\r\n",
+        &[
+            CAPABILITY,
+            USER,
+            PASSWORD,
+            ("s e\"c\\ret", "* CAPABILITY IMAP4rev1\r\na3 OK in\r\n"),
+            ("a4 EXAMINE INBOX", "* 3 EXISTS\r\n* OK [UIDVALIDITY 1] x\r\na4 OK [READ-ONLY] done\r\n"),
+            ("a5 LOGOUT", "* BYE\r\na5 OK\r\n"),
+        ],
+    );
     deep(&ctx, Health::Healthy, "ok");
     dialogue(&host, 143, "* OK hi\r\n", &[CAPABILITY, USER, PASSWORD, ("s e\"c\\ret", "a3 NO LOGIN failed.\r\n")]);
     deep(&ctx, Health::Degraded, "imap-login");
     dialogue(&host, 143, "* OK hi\r\n", &[CAPABILITY, ("a3 LOGIN {17}", "a3 BAD no literals\r\n")]);
     deep(&ctx, Health::Degraded, "imap-login");
-    dialogue(&host, 143, "* OK hi\r\n", &[CAPABILITY, USER, PASSWORD, ("s e\"c\\ret", "a3 NO [UNAVAILABLE] later\r\n")]);
+    dialogue(
+        &host,
+        143,
+        "* OK hi\r\n",
+        &[CAPABILITY, USER, PASSWORD, ("s e\"c\\ret", "a3 NO [UNAVAILABLE] later\r\n")],
+    );
     deep(&ctx, Health::Failed, "imap-transaction");
-    dialogue(&host, 143, "* OK hi\r\n", &[
-        CAPABILITY,
-        USER,
-        PASSWORD,
-        ("s e\"c\\ret", "a3 OK\r\n"),
-        ("a4 EXAMINE INBOX", "a4 NO the mailbox store is not there\r\n"),
-    ]);
+    dialogue(
+        &host,
+        143,
+        "* OK hi\r\n",
+        &[
+            CAPABILITY,
+            USER,
+            PASSWORD,
+            ("s e\"c\\ret", "a3 OK\r\n"),
+            ("a4 EXAMINE INBOX", "a4 NO the mailbox store is not there\r\n"),
+        ],
+    );
     deep(&ctx, Health::Failed, "imap-transaction");
-    dialogue(&host, 143, "* OK hi\r\n", &[("a2 CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\na2 OK\r\n")]);
+    dialogue(
+        &host,
+        143,
+        "* OK hi\r\n",
+        &[("a2 CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\na2 OK\r\n")],
+    );
     let report = deep(&ctx, Health::Degraded, "imap-tls-required");
     assert!(report.summary.contains("tls = \"start-tls\""), "{report:?}");
 
@@ -372,12 +425,17 @@ fn imap_logs_in_and_looks_without_a_trace() {
 fn a_password_never_shows() {
     let (host, ctx) = with_mailbox("imap", "none");
     // Whatever goes wrong, and even if the server says it back.
-    dialogue(&host, 143, "* OK hi\r\n", &[
-        ("a2 CAPABILITY", "a2 OK\r\n"),
-        ("a3 LOGIN {17}", "+\r\n"),
-        ("probe@example.org {9}", "+\r\n"),
-        ("s e\"c\\ret", "a3 NO LOGIN failed\r\n"),
-    ]);
+    dialogue(
+        &host,
+        143,
+        "* OK hi\r\n",
+        &[
+            ("a2 CAPABILITY", "a2 OK\r\n"),
+            ("a3 LOGIN {17}", "+\r\n"),
+            ("probe@example.org {9}", "+\r\n"),
+            ("s e\"c\\ret", "a3 NO LOGIN failed\r\n"),
+        ],
+    );
     let report = Exchange::deep_check(&ctx).unwrap();
     assert!(!format!("{report:?}{:?}", host.logged()).contains("c\\\\ret"));
     host.secret("probe", "two\nlines");

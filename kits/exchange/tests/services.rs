@@ -51,7 +51,8 @@ fn services_start_in_order_and_stop_in_reverse() {
 
 #[test]
 fn every_known_version_comes_up_and_goes_down() {
-    for (name, version) in [("2003", Version::V2003), ("2016", Version::V2016), ("2019", Version::V2019), ("se", Version::Se)]
+    for (name, version) in
+        [("2003", Version::V2003), ("2016", Version::V2016), ("2019", Version::V2019), ("se", Version::Se)]
     {
         let host = FakeHost::install();
         install(&host, version, |_| FakeService::stopped());
@@ -139,9 +140,13 @@ fn a_start_that_hangs_says_where() {
     let error = Exchange::restore(&ctx).unwrap_err();
     assert_eq!((error.kind, error.code.as_str(), error.retry), (ErrorKind::Timeout, "service-start", Retry::Here));
     assert_eq!(error.effect, Effect::Partial, "the system attendant runs");
-    assert!(error.message.contains("start the service MSExchangeIS") && error.message.contains("start-pending"), "{error}");
+    assert!(
+        error.message.contains("start the service MSExchangeIS") && error.message.contains("start-pending"),
+        "{error}"
+    );
     assert_eq!(started(&host), ["MSExchangeSA", "MSExchangeIS"], "nothing after it is started");
-    let waited = |call: &Call| matches!(call, Call::ServiceStart { name, timeout_ms: Some(600_000) } if name == "MSExchangeIS");
+    let waited =
+        |call: &Call| matches!(call, Call::ServiceStart { name, timeout_ms: Some(600_000) } if name == "MSExchangeIS");
     assert!(host.calls().iter().any(waited), "its own time limit");
     let report = Exchange::quick_check(&ctx).unwrap();
     assert_eq!((report.health, report.code.as_str()), (Health::Failed, "service"), "others do not run at all");
@@ -216,7 +221,10 @@ fn a_required_service_that_is_not_there_is_said() {
     let (host, ctx) = standby_2003();
     host.service("RESvc", FakeService::missing());
     let error = Exchange::restore(&ctx).unwrap_err();
-    assert_eq!((error.code.as_str(), error.retry, error.effect), ("no-such-service", Retry::Elsewhere, Effect::Partial));
+    assert_eq!(
+        (error.code.as_str(), error.retry, error.effect),
+        ("no-such-service", Retry::Elsewhere, Effect::Partial)
+    );
     assert!(Exchange::remove(&ctx).is_ok(), "what is not installed does not run");
 }
 
@@ -254,7 +262,10 @@ fn of_other_versions_the_operator_lists_the_services() {
     for version in ["2007", "2010", "2013", "other"] {
         let error = Exchange::restore(&context(&host, version, json!({}))).unwrap_err();
         assert_eq!((error.kind, error.code.as_str()), (ErrorKind::InvalidParams, "params"), "{version}");
-        assert!(error.message.contains(&format!("Exchange {version}")) && error.message.contains("services = ["), "{error}");
+        assert!(
+            error.message.contains(&format!("Exchange {version}")) && error.message.contains("services = ["),
+            "{error}"
+        );
     }
     for name in ["a", "b", "c", "d"] {
         host.service(name, FakeService::stopped());
@@ -288,14 +299,23 @@ fn params_that_make_no_sense_are_told_all_at_once() {
     };
     check(json!({ "timeouts": { "MSExchangeNo": "1s" } }), &["timeouts.MSExchangeNo"]);
     check(json!({ "services": [] }), &["0 entries"]);
-    check(json!({ "services": ["a", "a", "b/c", { "name": "d", "depends-on": ["e"] }] }), &["a is there twice", "b/c", "depends on e"]);
+    check(
+        json!({ "services": ["a", "a", "b/c", { "name": "d", "depends-on": ["e"] }] }),
+        &["a is there twice", "b/c", "depends on e"],
+    );
     check(json!({ "services": [{ "name": "a", "need": "optional" }] }), &["none is required"]);
     check(json!({ "protocols": { "imap": { "port": 993 } } }), &["protocols.imap", "tls = \"implicit\""]);
-    check(json!({ "protocols": { "http": { "tls": "start-tls", "path": "x y", "statuses": [] } } }), &["no STARTTLS", "no path", "statuses"]);
+    check(
+        json!({ "protocols": { "http": { "tls": "start-tls", "path": "x y", "statuses": [] } } }),
+        &["no STARTTLS", "no path", "statuses"],
+    );
     check(json!({ "protocols": { "http": { "server-name": "a\r\nX: y" } } }), &["server-name"]);
     check(json!({ "protocols": { "smtp": { "host": "" } } }), &["is no host"]);
     check(json!({ "test-mailbox": { "user": "u", "secret": "s" } }), &["neither protocols.imap"]);
-    check(json!({ "test-mailbox": { "user": "u\r\nX", "secret": "s" }, "protocols": { "imap": {} } }), &["no name to log in with"]);
+    check(
+        json!({ "test-mailbox": { "user": "u\r\nX", "secret": "s" }, "protocols": { "imap": {} } }),
+        &["no name to log in with"],
+    );
     check(
         json!({ "databases": { "mail": { "node1": "a\"; Remove-Mailbox *", "node2": "a" } }, "servers": { "node1": "EX 1", "node2": "EX02" } }),
         &["no name of a database", "no name of a computer"],
@@ -305,7 +325,12 @@ fn params_that_make_no_sense_are_told_all_at_once() {
         json!({ "databases": { "mail": { "node1": "A", "node2": "a" } }, "servers": { "node1": "EX01" } }),
         &["there twice"],
     );
-    let error = Exchange::restore(&context(&host, "2003", json!({ "databases": { "mail": { "node1": "a" } }, "servers": { "node1": "EX01" } }))).unwrap_err();
+    let error = Exchange::restore(&context(
+        &host,
+        "2003",
+        json!({ "databases": { "mail": { "node1": "a" } }, "servers": { "node1": "EX01" } }),
+    ))
+    .unwrap_err();
     assert!(error.message.contains("not for Exchange 2003"), "{error}");
 }
 

@@ -48,8 +48,7 @@ fn is(report: &Report, health: Health, code: &str) {
 fn it_comes_in_service_serves_and_goes_out_of_service() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
     let node = Node::of(&stack, &[]);
-    let params =
-        params(json!({ "protocols": stack.plain(), "test-mailbox": { "user": USER, "secret": "probe" } }));
+    let params = params(json!({ "protocols": stack.plain(), "test-mailbox": { "user": USER, "secret": "probe" } }));
     is(&node.check(&params), Health::Stopped, "stopped");
     let done = node.restore(&params);
     assert!(done.changed && done.summary.contains("2 services started"), "{done:?}");
@@ -118,7 +117,10 @@ fn what_hangs_after_it_accepted_is_told_in_time_and_restarted() {
     let (report, took) = node.timed_check(&params);
     is(&report, Health::Unknown, "pop3-no-answer");
     assert_eq!(detail(&report, "timed-out"), "true");
-    assert!(detail(&report, "imap").contains("accepted the connection and did not answer within 1000 ms"), "{report:?}");
+    assert!(
+        detail(&report, "imap").contains("accepted the connection and did not answer within 1000 ms"),
+        "{report:?}"
+    );
     assert!(detail(&report, "smtp").starts_with("well"), "{report:?}");
     assert!(took < Duration::from_secs(2) + LATE_MAX, "{took:?}");
 
@@ -192,7 +194,8 @@ fn tls_is_spoken_where_it_is_wanted_and_certificates_are_looked_at() {
 #[test]
 fn a_server_that_misbehaves_is_told_apart_within_the_deadline() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
-    let servers = [Speaks::Slowly, Speaks::Nothing, Speaks::Wrongly, Speaks::Goodbye, Speaks::Endlessly].map(|how| (how, Server::start(how)));
+    let servers = [Speaks::Slowly, Speaks::Nothing, Speaks::Wrongly, Speaks::Goodbye, Speaks::Endlessly]
+        .map(|how| (how, Server::start(how)));
     let addresses: Vec<String> = servers.iter().map(|(_, server)| server.address()).collect();
     let node = Node::of(&stack, &addresses);
     node.restore(&params(json!({})));

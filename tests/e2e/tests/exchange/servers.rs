@@ -97,8 +97,13 @@ fn speak(how: Speaks, mut stream: TcpStream, over: &AtomicBool) {
                     Ok(count) => request.extend_from_slice(&piece[..count]),
                 }
             }
-            let status = if request.starts_with(b"GET /owa/healthcheck.htm HTTP/1.1\r\n") { "200 OK" } else { "404 Not Found" };
-            drop(stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes()));
+            let status =
+                if request.starts_with(b"GET /owa/healthcheck.htm HTTP/1.1\r\n") { "200 OK" } else { "404 Not Found" };
+            drop(
+                stream.write_all(
+                    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+                ),
+            );
         }
     }
 }

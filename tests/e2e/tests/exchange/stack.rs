@@ -68,7 +68,9 @@ impl Stack {
         write_postfix(folder.path(), smtp.number(), smtps.number());
         write_dovecot(folder.path(), passwords, [&pop3, &pop3s, &imap, &imaps].map(Port::number));
         let unit = |command: String| {
-            format!("[Unit]\nDescription=Mail\nDefaultDependencies=no\n[Service]\nExecStart={command}\nTimeoutStopSec=60\n")
+            format!(
+                "[Unit]\nDescription=Mail\nDefaultDependencies=no\n[Service]\nExecStart={command}\nTimeoutStopSec=60\n"
+            )
         };
         let command = format!("{} -c {} start-fg", postfix.display(), folder.join("postfix").display());
         systemd.unit(POSTFIX, &unit(command));
@@ -94,7 +96,11 @@ impl Stack {
 
     /// Through TLS, of which the kit believes the authority in this secret.
     pub(crate) fn secured(&self, tls: &str, trust: &str) -> Value {
-        let ports = if tls == "implicit" { [&self.smtps, &self.pop3s, &self.imaps] } else { [&self.smtp, &self.pop3, &self.imap] };
+        let ports = if tls == "implicit" {
+            [&self.smtps, &self.pop3s, &self.imaps]
+        } else {
+            [&self.smtp, &self.pop3, &self.imap]
+        };
         let of = |port: &Port| json!({ "host": HOST, "port": port.number(), "tls": tls, "server-name": NAME, "trust": trust });
         json!({ "smtp": of(ports[0]), "pop3": of(ports[1]), "imap": of(ports[2]) })
     }
