@@ -2,8 +2,8 @@
 //!
 //! A kit knows one kind of resource. It implements [`Kit`], says what it needs with [`export_kit!`], and
 //! reaches the world only through the capabilities here: [`command`], [`net`], [`store`], [`secret`],
-//! [`volume`], [`mount`], [`clock`], [`random`] and [`log`]. Built for `wasm32-unknown-unknown` it is a component that imports just
-//! the capabilities it calls. Natively it exports nothing, and the capabilities reach a
+//! [`volume`], [`mount`], [`service`], [`clock`], [`random`] and [`log`]. Built for `wasm32-unknown-unknown` it is a
+//! component that imports just the capabilities it calls. Natively it exports nothing, and the capabilities reach a
 //! [`testing::FakeHost`], so that its logic runs under plain `cargo test`.
 //!
 //! ```
@@ -66,6 +66,7 @@ pub mod params;
 pub mod random;
 mod seam;
 pub mod secret;
+pub mod service;
 pub mod store;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -132,7 +133,7 @@ pub mod prelude {
     pub use crate::{
         Context, DeepCheck, Done, Effect, Error, ErrorKind, Failure, Fault, FaultKind, Finding, Health, Kit, NoParams,
         Params, Readiness, RecoveryResult, Report, Retry, Span, Verdict, Weight, clock, command, log, mount, net,
-        random, secret, store, volume,
+        random, secret, service, store, volume,
     };
 }
 

@@ -12,7 +12,8 @@ pub const CONTRACT: &str = "^0.1.0";
 pub const SECTION: &str = "mainstay:kit-manifest";
 
 /// The contract's interfaces a kit may need.
-const INTERFACES: [&str; 9] = ["log", "clock", "random", "command", "net", "store", "secret", "volume", "mount"];
+const INTERFACES: [&str; 10] =
+    ["log", "clock", "random", "command", "net", "store", "secret", "volume", "mount", "service"];
 
 /// What is added to the needs of a kit whose panics are logged.
 #[doc(hidden)]

@@ -14,7 +14,8 @@ use mainstay_sdk::command::Request;
 use mainstay_sdk::mount::Source;
 use mainstay_sdk::net::{Tcp, Tls, Udp};
 use mainstay_sdk::prelude::*;
-use mainstay_sdk::testing::{Answer, Disk, FakeHost, FakePlace, FakeVolume, Operation, exited};
+use mainstay_sdk::service::{StartType, State};
+use mainstay_sdk::testing::{Answer, Disk, FakeHost, FakePlace, FakeService, FakeVolume, Operation, exited};
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -34,6 +35,13 @@ fn world() -> FakeHost {
     host.place("/srv/nowhere", FakePlace::default());
     host.place("/srv/disk", FakePlace { folder: true, device: Some("/dev/fake".into()), ..FakePlace::default() });
     host.device("/dev/fake", Disk::Clean("ext4".into()));
+    host.service("store", FakeService::stopped());
+    host.service("gone", FakeService::missing());
+    host.service("disabled", FakeService { start_type: StartType::Disabled, ..FakeService::stopped() });
+    host.service("breaks", FakeService { starts_that_fail: u32::MAX, ..FakeService::stopped() });
+    host.service("hangs", FakeService { start_takes: Duration::MAX, ..FakeService::stopped() });
+    host.service("ignores", FakeService { stop_takes: Duration::MAX, ..FakeService::running() });
+    host.service("shared", FakeService { shares_process: true, ..FakeService::running() });
     host
 }
 
@@ -148,6 +156,16 @@ fn each_fault_has_the_kind_and_the_code_of_the_real_host() {
     let mounted = || attach().and_then(|_| mount::mount(&store(), "/srv/mail", "ext4", &[]));
     check(|| mounted().and_then(|_| volume::detach("store")), "Unavailable busy");
     check(|| mount::write_marker(&disk(), "/srv/disk", WAIT), "NotFound not-mounted");
+
+    check(|| service::query("other"), "Denied not-granted");
+    check(|| service::query("gone"), "NotFound no-such-service");
+    check(|| service::start("gone", None), "NotFound no-such-service");
+    check(|| service::start("disabled", None), "Failed service-disabled");
+    check(|| service::start("breaks", None), "Failed service-failed");
+    check(|| service::start("hangs", Some(WAIT)), "Timeout timeout");
+    check(|| service::stop("ignores", Some(WAIT)), "Timeout timeout");
+    check(|| service::wait("store", State::Running, Some(WAIT)), "Timeout timeout");
+    check(|| service::end_processes("shared", None), "Failed shared-process");
 }
 
 #[test]
@@ -175,6 +193,55 @@ fn a_socket_that_is_dropped_makes_room() {
     let open: Vec<Tcp> = (0..16).map(|_| tcp("echo")).collect();
     assert_eq!(Udp::connect("echo", 7).unwrap_err().code, "too-many-sockets");
     drop(open);
+}
+
+#[test]
+fn a_service_takes_the_time_that_it_takes() {
+    let host = world();
+    let slow = FakeService {
+        start_takes: Duration::from_secs(3),
+        stop_takes: Duration::from_secs(2),
+        ..FakeService::stopped()
+    };
+    host.service("slow", slow);
+    let late = service::start("slow", Some(Duration::from_secs(1))).unwrap_err();
+    assert!(late.message.contains("start-pending (pid 1000)") && late.message.contains("1000 ms"), "{late}");
+    assert_eq!(host.service_now("slow").state, State::StartPending);
+    assert_eq!(service::start("slow", None), Ok(true), "it goes on where it was");
+    assert_eq!(clock::monotonic(), Duration::from_secs(3));
+    assert_eq!(service::start("slow", None), Ok(false));
+    assert!(service::query("slow").unwrap().runs());
+
+    let late = service::stop("slow", Some(Duration::from_secs(1))).unwrap_err();
+    assert!(late.message.contains("stop-pending (pid 1000)"), "{late}");
+    let stopped = service::wait("slow", State::Stopped, None).unwrap();
+    assert!(stopped.is_down() && stopped.pid.is_none(), "{stopped:?}");
+    assert_eq!(clock::monotonic(), Duration::from_secs(5));
+    assert_eq!(service::stop("slow", None), Ok(false));
+}
+
+#[test]
+fn a_service_fails_is_killed_and_ignores_as_the_test_says() {
+    let host = world();
+    host.service("twice", FakeService { starts_that_fail: 2, ..FakeService::stopped() });
+    for _ in 0..2 {
+        let failed = service::start("twice", None).unwrap_err();
+        assert!(failed.code == "service-failed" && failed.message.contains("exit code 1"), "{failed}");
+        assert_eq!(service::query("twice").unwrap().state, State::Failed);
+    }
+    assert_eq!(service::start("twice", None), Ok(true));
+    host.kill_service("twice");
+    let killed = service::query("twice").unwrap();
+    assert!(killed.state == State::Failed && killed.summary.contains("signal 9"), "{killed:?}");
+    assert_eq!(service::stop("twice", None), Ok(false));
+    assert_eq!(service::query("twice").unwrap().state, State::Stopped, "stopped in order, it has not failed");
+
+    let ignored = service::stop("ignores", Some(WAIT)).unwrap_err();
+    assert!(ignored.message.contains("pid 999"), "{ignored}");
+    assert_eq!(service::end_processes("ignores", None), Ok(true));
+    assert_eq!(service::end_processes("ignores", None), Ok(false));
+    assert_eq!(host.service_now("ignores").state, State::Stopped);
+    assert_eq!(Operation::ServiceEndProcesses.interface(), "service");
 }
 
 #[test]

@@ -433,6 +433,9 @@ pub(crate) struct KitRun {
     /// A mount point it may use, with the device if it is not for a volume.
     #[arg(long, value_name = "POINT[:DEVICE]")]
     pub(crate) grant_mount: Vec<String>,
+    /// A service of the system it may use.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_service: Vec<String>,
     /// The directory of secrets.
     #[arg(long, value_name = "DIR")]
     pub(crate) secrets: Option<PathBuf>,

@@ -338,5 +338,6 @@ fn grants(asked: &KitRun) -> anyhow::Result<Grants> {
         secret: asked.grant_secret.clone(),
         volume: asked.grant_volume.clone(),
         mount: asked.grant_mount.iter().map(mount).collect(),
+        service: asked.grant_service.clone(),
     })
 }

@@ -66,20 +66,21 @@ fn a_good_config_says_what_it_says() {
 }
 
 #[test]
-fn volumes_and_mount_points_are_granted_in_both_forms() {
+fn volumes_mount_points_and_services_are_granted_in_their_forms() {
     let text = |grants: &str| {
         let good = GOOD
             .replace("grants.command = [\"/opt/app/start\", { program = \"/opt/app/stop\", user = \"app\" }]", grants);
         good + "[hierarchy.mail.volume.store]\nbacking = { ex01 = \"/dev/a\", ex02 = \"/dev/b\" }\naddress.ex02 = \"192.0.2.11:7500\"\n"
     };
-    let grants =
-        "grants.volume = [\"store\"]\ngrants.mount = [\"/srv/mail\", { point = \"/srv/db\", device = \"/dev/drbd0\" }]";
+    let grants = "grants.volume = [\"store\"]\ngrants.mount = [\"/srv/mail\", { point = \"/srv/db\", device = \"/dev/drbd0\" }]\n\
+         grants.service = [\"postfix.service\", \"MSSQL$MAIL\"]";
     let (spec, diagnostics) = Spec::read("mail.toml", &text(grants));
     assert_eq!(diagnostics.into_sorted(), []);
     let granted = &spec.unwrap().hierarchies["mail"].resources["app"].grants;
     assert_eq!(granted.volume, ["store"]);
     let mounts: Vec<_> = granted.mount.iter().map(|grant| (grant.point.as_str(), grant.device.as_deref())).collect();
     assert_eq!(mounts, [("/srv/mail", None), ("/srv/db", Some("/dev/drbd0"))]);
+    assert_eq!(granted.service, ["postfix.service", "MSSQL$MAIL"]);
     let shown = serde_json::to_value(granted).unwrap();
     assert_eq!(shown["mount"][1], json!({"point": "/srv/db", "device": "/dev/drbd0"}));
 
@@ -100,6 +101,10 @@ fn volumes_and_mount_points_are_granted_in_both_forms() {
         ("grants.mount = [{ point = \"/srv\", device = \"/dev/../etc/passwd\" }]", "is no block device"),
         ("grants.mount = [{ point = \"/srv\", device = \"/dev/a\", options = [] }]", "has no setting `options`"),
         ("grants.volumes = [\"store\"]", "did you mean `volume`?"),
+        ("grants.service = [\"\"]", "is no service: a name has 1 to 256 bytes"),
+        ("grants.service = [\"a/b\"]", "`a/b` in `grants` of [hierarchy.mail.resource.app] is no service"),
+        ("grants.service = [\" a\"]", "is no service"),
+        ("grants.service = \"postfix\"", "`service` in `grants` of [hierarchy.mail.resource.app]"),
     ] {
         let (spec, diagnostics) = Spec::read("mail.toml", &text(grants));
         let told: Vec<String> = diagnostics.into_sorted().iter().map(ToString::to_string).collect();

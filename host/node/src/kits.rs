@@ -248,6 +248,7 @@ pub fn grants(grants: &Grants) -> runtime::Grants {
             .iter()
             .map(|grant| runtime::MountGrant { point: grant.point.clone(), device: grant.device.clone() })
             .collect(),
+        service: grants.service.clone(),
     }
 }
 

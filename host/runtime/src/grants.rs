@@ -2,7 +2,7 @@
 //!
 //! Every capability asks [`Grants`] before it does anything; every answer, yes or no, is written to the
 //! tracing target [`AUDIT`], or counted there when one resource asks too often. Grants belong to a resource, not to a kit, and are narrow: this program, this
-//! host and port, this secret, this volume, this mount point. log, clock, random and store need none.
+//! host and port, this secret, this volume, this mount point, this service. log, clock, random and store need none.
 //! Whether a kit's needs are granted at all is asked in `check.rs`, at config check and again on apply.
 
 pub(crate) mod check;
@@ -50,6 +50,8 @@ pub struct Grants {
     pub volume: Vec<String>,
     /// Where it may mount file systems.
     pub mount: Vec<MountGrant>,
+    /// Services of the system it may use, by name.
+    pub service: Vec<String>,
 }
 
 /// One program, run as one user.
@@ -323,6 +325,15 @@ pub(crate) fn secret_name_problem(name: &str) -> Option<&'static str> {
     None
 }
 
+/// Whether two names mean the same service on this system.
+fn is_same_service(one: &str, other: &str) -> bool {
+    if cfg!(windows) {
+        return one.eq_ignore_ascii_case(other);
+    }
+    let unit = |name: &str| name.strip_suffix(".service").unwrap_or(name).to_owned();
+    unit(one) == unit(other)
+}
+
 /// Who asks: what an audit line says beside the capability.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
@@ -382,6 +393,7 @@ impl Grants {
             "secret" => !self.secret.is_empty(),
             "volume" => !self.volume.is_empty(),
             "mount" => !self.mount.is_empty(),
+            "service" => !self.service.is_empty(),
             _ => true,
         }
     }
@@ -477,6 +489,17 @@ impl Grants {
         let granted = !self.mount.is_empty();
         asker.audit("mount", &doing, granted);
         if granted { Ok(()) } else { Err(self.no_mount(asker, "anything")) }
+    }
+
+    /// May it use the service called `name`? `doing` says what for.
+    pub(crate) fn service(&self, asker: &Asker, doing: &str, name: &str) -> Result<(), NotGranted> {
+        let granted = self.service.iter().any(|grant| is_same_service(grant, name));
+        let name = clip(name);
+        asker.audit("service", &format_args!("{doing} {name}"), granted);
+        if granted {
+            return Ok(());
+        }
+        Err(NotGranted(format!("the service {name} is not granted to {}; granted: {}", asker.tag, list(&self.service))))
     }
 
     /// What may be mounted where this grant is for.
@@ -618,6 +641,20 @@ mod tests {
         }
         assert!(grants.volume(&asker(), "status", "store").is_ok());
         assert!(grants.volume(&asker(), "status", "stor").unwrap_err().0.contains("granted: store"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_service_is_granted_with_or_without_its_suffix() {
+        let grants = Grants { service: vec!["postfix.service".into(), "MSExchangeIS".into()], ..Grants::default() };
+        let granted = |name: &str| grants.service(&asker(), "query", name);
+        for name in ["postfix", "postfix.service", "MSExchangeIS", "MSExchangeIS.service"] {
+            assert_eq!(granted(name), Ok(()), "{name}");
+        }
+        for name in ["postfix.socket", "postfix.service.service", "Postfix", "msexchangeis", "postfi", ""] {
+            let refused = granted(name).unwrap_err().0;
+            assert!(refused.contains("granted: postfix.service, MSExchangeIS"), "{refused}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustls::RootCertStore;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::capability::service::System;
 use crate::limits::Limits;
 
 /// Shared by all calls of a runtime.
@@ -18,6 +19,8 @@ pub(crate) struct Host {
     files: Arc<Semaphore>,
     /// Calls that compute.
     pub(crate) turns: Arc<Semaphore>,
+    /// Who knows of the system's services.
+    pub(crate) system: System,
     /// The system's certificate authorities, read when first needed.
     roots: OnceCell<Arc<RootCertStore>>,
 }
@@ -39,6 +42,7 @@ impl Host {
             lookups: Arc::new(Semaphore::new(limits.lookups_max)),
             files: Arc::new(Semaphore::new(limits.file_operations_max)),
             turns: Arc::new(Semaphore::new(limits.computing_calls_max.max(1))),
+            system: System::new(),
             roots: OnceCell::new(),
             limits,
         }

@@ -19,10 +19,10 @@ pub(crate) const DEEP_CHECK: &str = "deep-check";
 /// Words that the other interfaces use. Imported by nearly every kit, and no capability.
 pub(crate) const TYPES: &str = "types";
 /// The capabilities of the contract, in the order in which they are shown.
-pub(crate) const CAPABILITIES: [&str; 9] =
-    ["log", "clock", "random", "command", "net", "store", "secret", "volume", "mount"];
+pub(crate) const CAPABILITIES: [&str; 10] =
+    ["log", "clock", "random", "command", "net", "store", "secret", "volume", "mount", "service"];
 /// Those that a resource has to be granted.
-pub(crate) const GRANTED: [&str; 5] = ["command", "net", "secret", "volume", "mount"];
+pub(crate) const GRANTED: [&str; 6] = ["command", "net", "secret", "volume", "mount", "service"];
 
 /// WASI 0.2 as a component finds it here. No files: there is nothing to open. No sockets: each attempt is denied.
 const WASI: [&str; 27] = [
@@ -145,6 +145,7 @@ mod tests {
             ("mainstay:kit/net@0.1.0-rc.1", Import::OtherVersion("mainstay:kit/net@0.1.0".to_owned())),
             ("mainstay:kit/net", Import::OtherVersion("mainstay:kit/net@0.1.0".to_owned())),
             ("mainstay:kit/mount@0.1.0", Import::Capability("mount")),
+            ("mainstay:kit/service@0.1.0", Import::Capability("service")),
             ("mainstay:kit/telepathy@0.1.0", Import::Unknown),
             ("mainstay:kit/recovery@0.1.0", Import::Unknown),
             ("mainstay:kitten/net@0.1.0", Import::Unknown),

@@ -81,6 +81,13 @@ impl Runtime {
         }
     }
 
+    /// From now on it asks systemd over the bus at this address, and not over the system's own or that of the variable
+    /// `DBUS_SYSTEM_BUS_ADDRESS`.
+    #[cfg(unix)]
+    pub fn use_system_bus(&self, address: impl Into<String>) {
+        self.0.host.system.use_bus(address.into());
+    }
+
     /// The limits it was made with.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -189,6 +196,7 @@ fn link(engine: &Engine, component: &Component, examined: &Examined) -> wasmtime
             "secret" => wit::secret::add_to_linker::<_, Own>(linker, |state| state)?,
             "volume" => wit::volume::add_to_linker::<_, Own>(linker, |state| state)?,
             "mount" => wit::mount::add_to_linker::<_, Own>(linker, |state| state)?,
+            "service" => wit::service::add_to_linker::<_, Own>(linker, |state| state)?,
             other => wasmtime::bail!("`{other}` is among the capabilities and is not implemented"),
         }
     }

@@ -6,7 +6,8 @@ use crate::command::{Completed, Request};
 use crate::log::Level;
 use crate::mount::{Checked, Content, Place, Source, User};
 use crate::net::Tls;
-use crate::testing::{Call, Disks, Host, Line, installed};
+use crate::service;
+use crate::testing::{Call, Clock, Disks, Host, Line, Services, Took, installed};
 use crate::volume::Standing;
 use crate::{Details, Fault, FaultKind};
 
@@ -237,4 +238,43 @@ pub(crate) fn mount_write_marker(source: &Source, point: &str, timeout_ms: u32) 
 pub(crate) fn mount_missing_programs(file_system: &str) -> Result<Vec<String>, Fault> {
     let call = Call::MountMissingPrograms { file_system: file_system.to_owned() };
     disks("mount", call, |disks| disks.missing_programs(file_system))
+}
+
+/// Notes the call, then asks the fake services.
+fn services<T>(
+    call: Call,
+    timeout_ms: Option<u32>,
+    ask: impl FnOnce(&mut Services, Clock) -> Took<T>,
+) -> Result<T, Fault> {
+    let host = installed("service");
+    host.record(call)?;
+    host.services(timeout_ms, ask)
+}
+
+pub(crate) fn service_query(name: &str) -> Result<service::Standing, Fault> {
+    services(Call::ServiceQuery { name: name.to_owned() }, None, |services, clock| services.query(name, clock))
+}
+
+pub(crate) fn service_start(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    let call = Call::ServiceStart { name: name.to_owned(), timeout_ms };
+    services(call, timeout_ms, |services, clock| services.start(name, clock))
+}
+
+pub(crate) fn service_stop(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    let call = Call::ServiceStop { name: name.to_owned(), timeout_ms };
+    services(call, timeout_ms, |services, clock| services.stop(name, clock))
+}
+
+pub(crate) fn service_wait(
+    name: &str,
+    state: service::State,
+    timeout_ms: Option<u32>,
+) -> Result<service::Standing, Fault> {
+    let call = Call::ServiceWait { name: name.to_owned(), state, timeout_ms };
+    services(call, timeout_ms, |services, clock| services.wait(name, state, clock))
+}
+
+pub(crate) fn service_end_processes(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    let call = Call::ServiceEndProcesses { name: name.to_owned(), timeout_ms };
+    services(call, timeout_ms, |services, clock| services.end_processes(name, clock))
 }

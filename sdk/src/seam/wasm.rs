@@ -5,6 +5,7 @@ use crate::command::{Completed, Ending, Request};
 use crate::log::Level;
 use crate::mount::{Checked, Content, Mounted, Outcome, Place, Room, Source, User};
 use crate::net::Tls;
+use crate::service;
 use crate::volume::{Attachment, CopyState, MirrorState, Role, Standing};
 use crate::{Details, Fault, FaultKind};
 
@@ -285,4 +286,59 @@ pub(crate) fn mount_write_marker(source: &Source, point: &str, timeout_ms: u32) 
 
 pub(crate) fn mount_missing_programs(file_system: &str) -> Result<Vec<String>, Fault> {
     wit::mount::missing_programs(file_system).map_err(fault)
+}
+
+fn service_standing(standing: wit::service::Standing) -> service::Standing {
+    use wit::service::{StartType as WitStart, State as WitState};
+    service::Standing {
+        state: match standing.state {
+            WitState::Stopped => service::State::Stopped,
+            WitState::StartPending => service::State::StartPending,
+            WitState::Running => service::State::Running,
+            WitState::StopPending => service::State::StopPending,
+            WitState::Paused => service::State::Paused,
+            WitState::Failed => service::State::Failed,
+        },
+        pid: standing.pid,
+        start_type: match standing.start_type {
+            WitStart::Automatic => service::StartType::Automatic,
+            WitStart::Manual => service::StartType::Manual,
+            WitStart::Disabled => service::StartType::Disabled,
+            WitStart::Other => service::StartType::Other,
+        },
+        summary: standing.summary,
+        details: standing.details,
+    }
+}
+
+pub(crate) fn service_query(name: &str) -> Result<service::Standing, Fault> {
+    wit::service::query(name).map(service_standing).map_err(fault)
+}
+
+pub(crate) fn service_start(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    wit::service::start(name, timeout_ms).map_err(fault)
+}
+
+pub(crate) fn service_stop(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    wit::service::stop(name, timeout_ms).map_err(fault)
+}
+
+pub(crate) fn service_wait(
+    name: &str,
+    state: service::State,
+    timeout_ms: Option<u32>,
+) -> Result<service::Standing, Fault> {
+    let state = match state {
+        service::State::Stopped => wit::service::State::Stopped,
+        service::State::StartPending => wit::service::State::StartPending,
+        service::State::Running => wit::service::State::Running,
+        service::State::StopPending => wit::service::State::StopPending,
+        service::State::Paused => wit::service::State::Paused,
+        service::State::Failed => wit::service::State::Failed,
+    };
+    wit::service::wait(name, state, timeout_ms).map(service_standing).map_err(fault)
+}
+
+pub(crate) fn service_end_processes(name: &str, timeout_ms: Option<u32>) -> Result<bool, Fault> {
+    wit::service::end_processes(name, timeout_ms).map_err(fault)
 }

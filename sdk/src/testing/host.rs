@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use super::refusals::{self, dead, denied};
-use super::{Answer, Call, Disks, Line, Operation};
+use super::{Answer, Call, Clock, Disks, FakeService, Line, Operation, Services, Took};
 use crate::command::{Completed, Request};
 use crate::net::Tls;
 use crate::{Fault, FaultKind};
@@ -22,6 +22,8 @@ const RANDOM_BYTES_MAX: u32 = 64 * 1024;
 const BUDGET_MS: u64 = 60_000;
 /// Where the wall clock starts, in ms since 1970: a date that is neither now nor zero.
 const UNIX_MS: u64 = 1_700_000_000_000;
+/// What a call to the host leaves of the budget, so that the kit can answer, in ms (`wit/command.wit`).
+const ANSWER_MS: u64 = 1_000;
 
 type Shared<T> = Rc<RefCell<Box<T>>>;
 type Program = dyn FnMut(&Request) -> Result<Completed, Fault>;
@@ -83,6 +85,7 @@ struct State {
 pub(crate) struct Host {
     state: RefCell<State>,
     disks: RefCell<Disks>,
+    services: RefCell<Services>,
 }
 
 impl Host {
@@ -107,6 +110,7 @@ impl Host {
                 random: 1,
             }),
             disks: RefCell::default(),
+            services: RefCell::default(),
         }
     }
 
@@ -393,6 +397,36 @@ impl Host {
     /// The volumes, devices and mount points.
     pub(crate) fn disks<T>(&self, with: impl FnOnce(&mut Disks) -> T) -> T {
         with(&mut self.disks.borrow_mut())
+    }
+
+    // Services.
+
+    pub(super) fn define_service(&self, name: &str, service: FakeService) {
+        self.services.borrow_mut().define(name, service);
+    }
+
+    pub(super) fn service_now(&self, name: &str) -> Option<FakeService> {
+        let now_ms = self.state.borrow().monotonic_ms;
+        self.services.borrow_mut().now(name, now_ms)
+    }
+
+    pub(super) fn kill_service(&self, name: &str) -> bool {
+        self.services.borrow_mut().kill(name)
+    }
+
+    /// Asks a service, and lets the time pass that it takes.
+    pub(crate) fn services<T>(
+        &self,
+        asked_ms: Option<u32>,
+        ask: impl FnOnce(&mut Services, Clock) -> Took<T>,
+    ) -> Result<T, Fault> {
+        let remaining_ms = u64::from(self.remaining_ms_quietly());
+        let most_ms = remaining_ms.saturating_sub(ANSWER_MS).max(remaining_ms / 2);
+        let limit_ms = asked_ms.map_or(most_ms, |asked_ms| most_ms.min(asked_ms.into()));
+        let clock = Clock { now_ms: self.state.borrow().monotonic_ms, limit_ms };
+        let (took_ms, result) = ask(&mut self.services.borrow_mut(), clock);
+        self.advance_ms(took_ms);
+        result
     }
 
     // Secrets and the store.

@@ -21,6 +21,7 @@ mod disks;
 mod host;
 mod peers;
 mod refusals;
+mod services;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -32,12 +33,15 @@ use crate::command::{Completed, Ending, Request};
 use crate::log::Level;
 use crate::mount::Source;
 use crate::net::Tls;
+use crate::service::State;
 use crate::{Context, Described, Fault, Params};
 
 pub(crate) use disks::Disks;
 pub use disks::{Disk, FakeMounted, FakePlace, FakeVolume};
 pub(crate) use host::Host;
 pub use peers::Answer;
+pub use services::FakeService;
+pub(crate) use services::{Clock, Services, Took};
 
 thread_local! {
     static INSTALLED: RefCell<Option<Rc<Host>>> = const { RefCell::new(None) };
@@ -87,6 +91,11 @@ pub enum Call {
     MountEndUsers { source: Source, point: String, grace_ms: u32 },
     MountWriteMarker { source: Source, point: String, timeout_ms: u32 },
     MountMissingPrograms { file_system: String },
+    ServiceQuery { name: String },
+    ServiceStart { name: String, timeout_ms: Option<u32> },
+    ServiceStop { name: String, timeout_ms: Option<u32> },
+    ServiceWait { name: String, state: State, timeout_ms: Option<u32> },
+    ServiceEndProcesses { name: String, timeout_ms: Option<u32> },
     ClockUnixMs,
     ClockMonotonicMs,
     ClockRemainingMs,
@@ -128,6 +137,11 @@ pub enum Operation {
     MountEndUsers,
     MountWriteMarker,
     MountMissingPrograms,
+    ServiceQuery,
+    ServiceStart,
+    ServiceStop,
+    ServiceWait,
+    ServiceEndProcesses,
     ClockUnixMs,
     ClockMonotonicMs,
     ClockRemainingMs,
@@ -165,6 +179,11 @@ impl Operation {
             | Self::MountEndUsers
             | Self::MountWriteMarker
             | Self::MountMissingPrograms => "mount",
+            Self::ServiceQuery
+            | Self::ServiceStart
+            | Self::ServiceStop
+            | Self::ServiceWait
+            | Self::ServiceEndProcesses => "service",
             Self::ClockUnixMs | Self::ClockMonotonicMs | Self::ClockRemainingMs | Self::ClockSleep => "clock",
             Self::RandomBytes => "random",
             Self::LogEmit => "log",
@@ -206,6 +225,11 @@ impl Call {
             Self::MountEndUsers { .. } => Operation::MountEndUsers,
             Self::MountWriteMarker { .. } => Operation::MountWriteMarker,
             Self::MountMissingPrograms { .. } => Operation::MountMissingPrograms,
+            Self::ServiceQuery { .. } => Operation::ServiceQuery,
+            Self::ServiceStart { .. } => Operation::ServiceStart,
+            Self::ServiceStop { .. } => Operation::ServiceStop,
+            Self::ServiceWait { .. } => Operation::ServiceWait,
+            Self::ServiceEndProcesses { .. } => Operation::ServiceEndProcesses,
             Self::ClockUnixMs => Operation::ClockUnixMs,
             Self::ClockMonotonicMs => Operation::ClockMonotonicMs,
             Self::ClockRemainingMs => Operation::ClockRemainingMs,
@@ -399,6 +423,40 @@ impl FakeHost {
     /// A program that is not there on this node.
     pub fn missing_program(&self, name: &str) {
         self.host.disks(|disks| disks.missing_programs.insert(name.to_owned()));
+    }
+
+    /// A granted service, or another state of one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mainstay_sdk::service;
+    /// use mainstay_sdk::testing::{FakeHost, FakeService};
+    ///
+    /// let host = FakeHost::install();
+    /// host.service("store", FakeService { start_takes: Duration::from_secs(3), ..FakeService::stopped() });
+    /// assert!(service::start("store", None).unwrap());
+    /// host.kill_service("store");
+    /// assert_eq!(service::query("store").unwrap().state, service::State::Failed);
+    /// ```
+    pub fn service(&self, name: &str, service: FakeService) {
+        self.host.define_service(name, service);
+    }
+
+    /// A service as it is now.
+    ///
+    /// # Panics
+    /// When the test has defined none of that name.
+    #[must_use]
+    pub fn service_now(&self, name: &str) -> FakeService {
+        self.host.service_now(name).unwrap_or_else(|| panic!("the test defines no service {name}"))
+    }
+
+    /// The process of a service is gone.
+    ///
+    /// # Panics
+    /// When the test has defined none of that name.
+    pub fn kill_service(&self, name: &str) {
+        assert!(self.host.kill_service(name), "the test defines no service {name}");
     }
 
     /// Puts a value into the store, as an earlier call may have.

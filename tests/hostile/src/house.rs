@@ -131,6 +131,7 @@ impl House {
             secret: vec![SECRET.to_owned()],
             volume: vec!["own-volume".to_owned()],
             mount: vec![MountGrant { point: "/nonexistent/point".to_owned(), device: None }],
+            service: vec!["mainstay-nobody.service".to_owned()],
         }
     }
 

@@ -11,6 +11,7 @@ use mainstay_sdk::command::{Ending, Request};
 use mainstay_sdk::mount::Source;
 use mainstay_sdk::net::{Tcp, Tls, Udp};
 use mainstay_sdk::prelude::*;
+use mainstay_sdk::service::State;
 use mainstay_sdk::{log::Level, random, store};
 use serde::Deserialize;
 
@@ -123,6 +124,17 @@ pub enum Step {
     Mount {
         /// How.
         ask: Mount,
+    },
+    /// Asks something of a service.
+    Service {
+        /// query, start, stop, wait or end-processes.
+        ask: String,
+        /// Which.
+        name: String,
+        /// Waited for.
+        state: Option<String>,
+        /// How long it may take.
+        ms: Option<u32>,
     },
     /// Sends a datagram and waits for one.
     Udp {
@@ -313,6 +325,7 @@ fn take(ctx: &Context<Script>, step: &Step) -> Result<String, Fault> {
         }
         Step::Volume { ask, name } => volume_step(ask, name)?,
         Step::Mount { ask } => mount_step(ask)?,
+        Step::Service { ask, name, state, ms } => service_step(ask, name, state.as_deref(), *ms)?,
         Step::Print { text } => {
             println!("{text}");
             "printed".to_owned()
@@ -387,6 +400,27 @@ fn mount_step(ask: &Mount) -> Result<String, Fault> {
     })
 }
 
+fn service_step(ask: &str, name: &str, state: Option<&str>, ms: Option<u32>) -> Result<String, Fault> {
+    let time = ms.map(|ms| Duration::from_millis(ms.into()));
+    Ok(match ask {
+        "start" => service::start(name, time)?.to_string(),
+        "stop" => service::stop(name, time)?.to_string(),
+        "end-processes" => service::end_processes(name, time)?.to_string(),
+        "wait" => {
+            let state = match state {
+                Some("running") => State::Running,
+                Some("failed") => State::Failed,
+                Some("start-pending") => State::StartPending,
+                Some("stop-pending") => State::StopPending,
+                Some("paused") => State::Paused,
+                Some(_) | None => State::Stopped,
+            };
+            format!("{:?}", service::wait(name, state, time)?)
+        }
+        _ => format!("{:?}", service::query(name)?),
+    })
+}
+
 fn talk(talk: &Talk) -> Result<String, Fault> {
     let timeout = Duration::from_millis(u64::from(talk.timeout_ms));
     let socket = Tcp::connect(&talk.host, talk.port, timeout)?;
@@ -437,4 +471,5 @@ mainstay_sdk::export_kit!(Probe, abilities: [readiness, deep_check], needs: [
 ], optional: [
     volume: "asks what it is told to",
     mount: "mounts what it is told to",
+    service: "starts and stops what it is told to",
 ]);

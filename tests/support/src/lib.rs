@@ -7,6 +7,7 @@
 //! * [`needs`]: a real component that may be missing; its test is then skipped, and seen to be.
 //! * [`guard`]: a process that is gone, with all it started, when its guard is dropped or the test dies.
 //! * [`etcd`]: a real etcd cluster.
+//! * [`systemd`]: a real systemd with units of the test.
 //! * [`wait`], [`ports`], [`temp`]: waits with a limit, ports and folders that nobody else uses.
 //! * [`relay`]: a link between two loopback ports that can fall silent as if its cable was cut.
 //!
@@ -24,6 +25,7 @@ pub mod ports;
 mod processes;
 mod reaper;
 pub mod relay;
+pub mod systemd;
 pub mod temp;
 pub mod wait;
 
@@ -36,6 +38,7 @@ pub use kits::kit;
 pub use needs::{require_or_skip, skip};
 pub use ports::Port;
 pub use relay::{Direction, Relay};
+pub use systemd::Systemd;
 pub use temp::TempDir;
 pub use wait::{WAIT_LIMIT, poll_until, wait_for, wait_until};
 

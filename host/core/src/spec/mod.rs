@@ -279,6 +279,9 @@ pub struct Grants {
     /// Where it may mount file systems.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mount: Vec<MountGrant>,
+    /// Services of the system it may use, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service: Vec<String>,
 }
 
 /// A program, and the user it runs as.

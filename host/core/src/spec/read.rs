@@ -479,6 +479,17 @@ fn grants(table: &Table<'_, '_>, places: &mut Places, index: &mut Index) -> Gran
             out.mount.push(grant);
         }
     }
+    for (text, at) in inner.texts("service") {
+        if let Some(problem) = service_name_problem(text) {
+            inner.error(
+                at,
+                format!("`{text}` in {} is no service: {problem}", inner.name),
+                "write its name as the system has it, as in \"postfix.service\" or \"MSExchangeIS\"; a display name is none"
+                    .to_owned(),
+            );
+        }
+        out.service.push(text.to_owned());
+    }
     inner.finish();
     out
 }
@@ -539,6 +550,20 @@ fn mount_grant<'a>(table: &Table<'a, '_>, entry: &'a Entry<'a>) -> Option<MountG
         return None;
     }
     Some(MountGrant { point: point.to_owned(), device: device.map(|(device, _)| device.to_owned()) })
+}
+
+/// The longest name of a service, in bytes: that of Windows, which takes 256 characters; systemd takes 255.
+const SERVICE_NAME_BYTES_MAX: usize = 256;
+
+/// What is wrong with the name of a service, on whatever system: the runtime knows better what its own allows.
+fn service_name_problem(name: &str) -> Option<&'static str> {
+    if name.is_empty() || name.len() > SERVICE_NAME_BYTES_MAX {
+        return Some("a name has 1 to 256 bytes");
+    }
+    if name.trim() != name || name.contains('/') || name.chars().any(char::is_control) {
+        return Some("a name has no slash, no control character, and no space at its ends");
+    }
+    None
 }
 
 /// Absolute, of parts that say where they lead, and not the root of all files.

@@ -11,6 +11,7 @@ pub(crate) mod mount;
 pub(crate) mod net;
 mod random;
 mod secret;
+pub(crate) mod service;
 pub(crate) mod store;
 mod tls;
 mod volume;
@@ -32,6 +33,7 @@ use crate::outcome::Inside;
 use crate::services::ResourceServices;
 
 pub(crate) use secret::read as read_secret;
+pub(crate) use service::name_problem as service_name_problem;
 pub(crate) use types::{Fault, FaultKind};
 
 /// How much is kept of what a host function is doing, in bytes: a command line.

@@ -11,7 +11,7 @@ use mainstay_supervisor::{check_program, check_user};
 use serde::Serialize;
 
 use super::{CommandGrant, Grants, MountGrant, secret_name_problem};
-use crate::capability::read_secret;
+use crate::capability::{read_secret, service_name_problem};
 use crate::interfaces::GRANTED;
 use crate::limits::Limits;
 use crate::manifest::{Manifest, Need};
@@ -31,7 +31,7 @@ pub enum Severity {
 pub struct GrantProblem {
     /// How bad.
     pub severity: Severity,
-    /// Which: `command`, `net`, `secret`, `volume` or `mount`.
+    /// Which: `command`, `net`, `secret`, `volume`, `mount` or `service`.
     pub capability: String,
     /// The grant in question, as it is written; none when one is missing.
     pub grant: Option<String>,
@@ -96,6 +96,12 @@ pub(crate) fn check(
         }
     }
     grants.mount.iter().for_each(|grant| mount(grant, grants, &mut problems));
+    for name in &grants.service {
+        if let Some(problem) = service_name_problem(name) {
+            let name = crate::text::one_line(name, 80);
+            problems.push(error("service", &name, problem.to_owned(), "write it as the system calls the service"));
+        }
+    }
     repeated(grants, &mut problems);
     problems
 }
@@ -107,6 +113,7 @@ pub(crate) fn not_granted(need: &Need) -> GrantProblem {
         "net" => "grants.net = [\"host:port\"]",
         "volume" => "grants.volume = [\"name\"]",
         "mount" => "grants.mount = [\"/mount/point\"]",
+        "service" => "grants.service = [\"name\"]",
         _ => "grants.secret = [\"name\"]",
     };
     GrantProblem {
@@ -185,8 +192,9 @@ fn repeated(grants: &Grants, problems: &mut Vec<GrantProblem>) {
     let secrets = grants.secret.iter().map(|name| ("secret", name.clone()));
     let volumes = grants.volume.iter().map(|name| ("volume", name.clone()));
     let mounts = grants.mount.iter().map(|grant| ("mount", grant.to_string()));
+    let services = grants.service.iter().map(|name| ("service", name.clone()));
     let mut seen = HashSet::new();
-    for (capability, grant) in commands.chain(net).chain(secrets).chain(volumes).chain(mounts) {
+    for (capability, grant) in commands.chain(net).chain(secrets).chain(volumes).chain(mounts).chain(services) {
         if !seen.insert((capability, grant.clone())) {
             problems.push(GrantProblem {
                 severity: Severity::Warning,

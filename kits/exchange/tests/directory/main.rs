@@ -3,6 +3,7 @@
 mod changes;
 mod comparing;
 mod mutations;
+mod operations;
 mod server;
 mod wrong;
 

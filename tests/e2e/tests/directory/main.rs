@@ -38,7 +38,7 @@ fn random(end: u128) -> u128 {
 #[test]
 fn a_thousand_recipients_go_there_and_back_though_the_kit_is_killed() {
     let Some(samba) = Samba::start() else { return };
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     let mut run =
         Guard::start("the kit", &mut kit.restore("ex02", &json!({}))).unwrap_or_else(|error| panic!("{error}"));
     wait_until(LIMIT, "the first recipients to be moved", || samba.homed_at("EX02") > 0);
@@ -63,7 +63,7 @@ fn a_thousand_recipients_go_there_and_back_though_the_kit_is_killed() {
 #[test]
 fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
     let Some(samba) = Samba::start() else { return };
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({ "timeout": "5s" })));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
     wait_until(LIMIT, "the first recipients to be moved", || samba.homed_at("EX02") > 0);
@@ -83,7 +83,7 @@ fn a_domain_controller_that_dies_in_the_middle_is_told_and_it_goes_on() {
 #[test]
 fn a_domain_controller_that_is_restarted_is_waited_for() {
     let Some(samba) = Samba::start() else { return };
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     let run = Guard::start("the kit", &mut kit.restore("ex02", &json!({})));
     let mut run = run.unwrap_or_else(|error| panic!("{error}"));
     wait_until(LIMIT, "the first recipients to be moved", || samba.homed_at("EX02") > 0);
@@ -99,7 +99,7 @@ fn a_domain_controller_that_is_restarted_is_waited_for() {
 fn a_recipient_that_refuses_is_named_and_the_others_go_on() {
     let Some(samba) = Samba::start() else { return };
     samba.deny(REFUSING);
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     let error = kit.error("ex02", &json!({}));
     let words = format!(
         "1 of {RECIPIENT_COUNT} recipients keep their home on the failed server, because the directory refuses to change them: {REFUSING}: insufficientAccessRights (50)"
@@ -112,7 +112,7 @@ fn a_recipient_that_refuses_is_named_and_the_others_go_on() {
 #[test]
 fn who_is_not_known_or_not_trusted_is_told() {
     let Some(samba) = Samba::start() else { return };
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     let wrong = kit.error("ex02", &json!({ "bind": { "user": samba::USER, "secret": WRONG_PASSWORD } }));
     is(&wrong, "denied", "bad-credentials", "none", "127.0.0.1:389 does not accept the account mainstay@corp.test");
 
@@ -138,7 +138,7 @@ fn who_is_not_known_or_not_trusted_is_told() {
 #[test]
 fn both_ways_of_tls_lead_to_it() {
     let Some(samba) = Samba::start() else { return };
-    let kit = Kit::new(&samba);
+    let Some(kit) = Kit::new(&samba) else { return };
     for tls in ["start-tls", "ldaps"] {
         let found = kit.assess("ex02", &json!({ "tls": tls }));
         assert_eq!(found["findings"], json!([]), "{tls}: {found:#}");

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use mainstay_test_e2e::cli::{self, Said};
+use mainstay_test_support::systemd::Systemd;
 use mainstay_test_support::{TempDir, binary, kit};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
@@ -16,15 +17,21 @@ use crate::samba::{PASSWORD, SERVER_NAME, Samba, USER};
 pub(crate) const WRONG_PASSWORD: &str = "wrong-password";
 pub(crate) const WRONG_AUTHORITY: &str = "wrong-ca";
 
+/// The one service of the Exchange server, which has nothing to do here but to run.
+const SERVICE: &str = "store.service";
+
 /// Where the kit is run.
 pub(crate) struct Kit<'a> {
     samba: &'a Samba,
+    systemd: Systemd,
     secrets: TempDir,
 }
 
 impl<'a> Kit<'a> {
-    /// With the right secrets, and with wrong ones.
-    pub(crate) fn new(samba: &'a Samba) -> Self {
+    /// With the right secrets, and with wrong ones. None, made known, where there is no systemd to be had.
+    pub(crate) fn new(samba: &'a Samba) -> Option<Self> {
+        let systemd = Systemd::start()?;
+        systemd.unit(SERVICE, "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/sleep infinity\n");
         let secrets = TempDir::new();
         let mut stranger = CertificateParams::new(Vec::new()).expect("no names");
         stranger.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,11 +46,12 @@ impl<'a> Kit<'a> {
             let file = secrets.write(name, content);
             fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("it was just written");
         }
-        Self { samba, secrets }
+        Some(Self { samba, systemd, secrets })
     }
 
     fn command(&self, operation: &str, node: &str, directory: &Value) -> Command {
         let mut params = json!({
+            "version": "2003", "services": [SERVICE],
             "servers": { "ex01": "EX01", "ex02": "EX02" },
             "directory": {
                 "servers": ["127.0.0.1"], "server-name": SERVER_NAME, "trust": "ca",
@@ -55,6 +63,7 @@ impl<'a> Kit<'a> {
         }
         let mut command = self.samba.inside(binary("mainstay"));
         command.args(["kit", "run", "--json", "--budget", "4m", "--node", node, "--params", &params.to_string()]);
+        command.args(["--grant-service", SERVICE]).env("DBUS_SYSTEM_BUS_ADDRESS", self.systemd.address());
         for place in ["127.0.0.1:389", "127.0.0.1:636"] {
             command.args(["--grant-net", place]);
         }

@@ -214,6 +214,16 @@ pub enum Misbehaviour {
         /// Where.
         point: String,
     },
+    /// Asks how a service is.
+    Service {
+        /// Its name.
+        name: String,
+    },
+    /// Stops a service.
+    ServiceStop {
+        /// Its name.
+        name: String,
+    },
     /// Asks for this many random bytes at once.
     Random {
         /// How many.
@@ -342,6 +352,8 @@ fn act(misbehaviour: &Misbehaviour) -> Result<Answer, Error> {
             Ok(Answer::new(mount::mount(&source, point, "ext4", &[])?.to_string()))
         }
         M::MountLook { point } => Ok(Answer::new(format!("a folder: {}", mount::look(point)?.folder))),
+        M::Service { name } => Ok(Answer::new(service::query(name)?.summary)),
+        M::ServiceStop { name } => Ok(Answer::new(service::stop(name, None)?.to_string())),
         M::ReadFile { path } => outside::read_file(path),
         M::Environment {} => Ok(outside::environment()),
         M::StdConnect { address } => outside::connect(address),
@@ -362,4 +374,5 @@ mainstay_sdk::export_kit!(Hostile, name: "hostile", needs: [
     secret: "to read those of others",
     volume: "to use those of others",
     mount: "to mount what it should not",
+    service: "to stop those of others",
 ]);

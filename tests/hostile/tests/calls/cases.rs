@@ -177,6 +177,7 @@ pub(crate) fn reaching() -> Vec<Case> {
     let mount = |device: &str, point: &str| json!({ "does": "mount", "device": device, "point": point });
     let look = |point: &str| json!({ "does": "mount-look", "point": point });
     let secret = |name: &str| json!({ "does": "secret", "name": name });
+    let service = |does: &str, name: &str| json!({ "does": does, "name": name });
     vec![
         Case::new("a program that is not granted", run("/bin/sh"), denied, &["/bin/sh is not granted", "granted: "]),
         Case::new("a program by another way", run("/bin/../bin/sh"), denied, &["not granted"]),
@@ -229,6 +230,15 @@ pub(crate) fn reaching() -> Vec<Case> {
         Case::new("a place of 100 kB", look(&"/x".repeat(50_000)), denied, &["not granted"]),
         Case::new("a place with a zero in it", look("/nonexistent/point\0"), denied, &["not granted"]),
         Case::new("a place that is granted", look("/nonexistent/point"), says("a folder: false"), &[]),
+        Case::new(
+            "a service that is not granted",
+            service("service-stop", "dbus.service"),
+            denied,
+            &["the service dbus.service is not granted", "granted: mainstay-nobody.service"],
+        ),
+        Case::new("a service of 100 kB", service("service", &"x".repeat(100_000)), denied, &["not granted"]),
+        Case::new("a unit that is none", service("service-stop", "mainstay-nobody.socket"), denied, &["not granted"]),
+        Case::new("every service there is", service("service-stop", "*"), denied, &["not granted"]),
         Case::new(
             "more in its store than there is room",
             json!({ "does": "store-much", "bytes": 1024, "count": 1000 }),

@@ -133,13 +133,14 @@ async fn in_every_operation() {
 async fn without_a_grant_it_is_not_started() {
     let house = House::new();
     let hostile = house.hostile().await;
-    for interface in ["command", "net", "secret", "volume", "mount"] {
+    for interface in ["command", "net", "secret", "volume", "mount", "service"] {
         let mut asked = house.asked(Operation::Restore, &json!({ "does": "nothing" }));
         match interface {
             "command" => asked.grants.command.clear(),
             "net" => asked.grants.net.clear(),
             "volume" => asked.grants.volume.clear(),
             "mount" => asked.grants.mount.clear(),
+            "service" => asked.grants.service.clear(),
             _ => asked.grants.secret.clear(),
         }
         let problems = hostile.check_grants(&asked.grants, None);
