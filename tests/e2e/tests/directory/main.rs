@@ -143,10 +143,11 @@ fn both_ways_of_tls_lead_to_it() {
         let found = kit.assess("ex02", &json!({ "tls": tls }));
         assert_eq!(found["findings"], json!([]), "{tls}: {found:#}");
     }
+    // There are more than a page holds, and the last page is not full.
+    kit.done("ex02", &json!({ "tls": "ldaps", "page-size": 137, "batch": 100 }));
+    assert_eq!(samba.homed_at("EX02"), RECIPIENT_COUNT);
     samba.deny(REFUSING);
-    let found = kit.assess("ex02", &json!({ "base": REFUSING }));
+    let found = kit.assess("ex01", &json!({ "base": REFUSING }));
     let finding = &found["findings"][0];
     assert_eq!((&finding["weight"], &finding["code"]), (&json!("blocking"), &json!("no-rights")), "{found:#}");
-    // A page is smaller than what there is, and larger than the server gives.
-    kit.done("ex02", &json!({ "tls": "ldaps", "page-size": 137, "batch": 100 }));
 }

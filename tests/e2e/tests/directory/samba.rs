@@ -66,11 +66,14 @@ impl Samba {
 
     /// Starts its process, and waits until it answers.
     pub(crate) fn power_on(&self) {
-        let mut samba = self.inside("samba");
+        // It writes over its arguments and its environment, by which a guard knows what is its own: so it lives and dies
+        // with a process that does not.
+        let mut samba = self.inside("unshare");
+        samba.args(["--pid", "--fork", "--kill-child", "samba"]);
         samba.args(["--interactive", "--no-process-group", "--model=single", "-s"]);
         samba.arg(self.folder.join("dc/etc/smb.conf"));
         let guard = Guard::start("samba", &mut samba).unwrap_or_else(|error| panic!("{error}"));
-        *self.dc.borrow_mut() = Some(guard.claim(self.folder.path()));
+        *self.dc.borrow_mut() = Some(guard);
         wait_until(WAIT_LIMIT, "Samba to answer", || {
             let mut root = self.inside("ldapsearch");
             root.args(["-x", "-LLL", "-H", "ldap://127.0.0.1", "-s", "base", "-b", "", "defaultNamingContext"]);
@@ -175,14 +178,14 @@ fn prepare() -> TempDir {
     };
     let mut provision = Command::new("samba-tool");
     provision.args(["domain", "provision", "--realm=CORP.TEST", "--domain=CORP", "--server-role=dc"]);
-    provision.args(["--dns-backend=NONE", "--host-name=dc1", "--host-ip=127.0.0.1"]);
+    provision.args(["--dns-backend=NONE", "--host-name=dc1", "--host-ip=127.0.0.1", "--option=ldb:nosync=true"]);
     provision.arg(format!("--adminpass={ADMINISTRATOR_PASSWORD}")).arg(format!("--targetdir={}", dc.display()));
     run(&mut provision);
     fs::write(dc.join("etc/smb.conf"), configuration(folder.path())).expect("it was just made");
     let config = format!("--configfile={}", dc.join("etc/smb.conf").display());
     let change = |text: &str| {
         let file = folder.write("change.ldif", text);
-        run(Command::new("ldbmodify").arg("-H").arg(&database).arg(&config).arg(file));
+        run(Command::new("ldbmodify").args(["--nosync", "-H"]).arg(&database).arg(&config).arg(file));
     };
     // Each of them sees the schema as the one before it left it.
     change(include_str!("schema.ldif"));
@@ -196,6 +199,9 @@ fn prepare() -> TempDir {
     let mut account = Command::new("samba-tool");
     account.args(["user", "create", "mainstay", PASSWORD]);
     run(account.arg("-H").arg(&database).arg(&config));
+    // As Exchange's own setup does: every account may read its configuration.
+    let organisation = "CN=Microsoft Exchange,CN=Services,CN=Configuration,DC=corp,DC=test";
+    set_rights(&dc, organisation, "(A;CI;RPLCLORC;;;AU)");
     set_rights(&dc, "OU=People,DC=corp,DC=test", &format!("(A;CI;WP;;;{})", account_sid(&dc)));
     folder
 }
@@ -232,6 +238,8 @@ fn configuration(folder: &Path) -> String {
         ("bind interfaces only", "yes"),
         ("dsdb:schema update allowed", "yes"),
         ("log level", "1"),
+        // Nobody cuts the power of this machine, and what a killed process wrote is there.
+        ("ldb:nosync", "true"),
     ] {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name} = {value}");
