@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{House, call, granted, outcome, report};
 use mainstay_runtime::{Details, Kit, Operation, ResourceServices, Severity};
 use mainstay_test_support::kits::{Target, test_kit};
-use mainstay_test_support::{Systemd, WAIT_LIMIT, wait_until};
+use mainstay_test_support::{Systemd, WAIT_LIMIT};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -168,7 +168,7 @@ async fn a_start_that_hangs_is_told_in_time_and_can_be_taken_back() {
     let began = Instant::now();
     let step = json!({"do": "service", "ask": "start", "name": "hangs"});
     fault(world.take(step, Duration::from_secs(3)).await, "Timeout timeout", &["not within"]);
-    assert!(began.elapsed() < Duration::from_secs(3) && began.elapsed() > Duration::from_secs(1));
+    assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&began.elapsed()), "{:?}", began.elapsed());
     assert_eq!(ok(world.ask("stop", "waits").await), "true", "it is taken from the queue");
     assert_eq!(ok(world.ask("stop", "hangs").await), "true");
     assert_eq!(world.state("hangs").await, "Stopped");
@@ -216,9 +216,9 @@ async fn a_service_that_ends_while_it_starts_says_how() {
         ("ends", "its main process ended with exit code 3"),
         ("nothing", "its main process ended with exit code 203"),
         ("before", "a command beside its main process failed (exit-code)"),
-        ("unmet", "the unit's conditions are not met"),
+        ("unmet", "its conditions are not met"),
         ("slow", "a start or a stop took longer than its unit allows"),
-        ("once", "it runs to its end and does not stay"),
+        ("once", "it does its work and does not stay"),
     ] {
         let begins = format!("Failed service-failed: {name} was started and ended again");
         fault(world.ask("start", name).await, &begins, &[words]);
@@ -247,7 +247,7 @@ async fn a_service_that_ends_while_it_starts_says_how() {
             &["granted: ends.service"],
         );
     }
-    world.systemd.systemctl(&["mask", "--runtime", "masked.service"]);
+    world.systemd.mask("masked.service");
     let masked = ok(world.ask("query", "masked").await);
     assert!(masked.contains("Stopped") && masked.contains("Disabled"), "{masked}");
     fault(world.ask("start", "masked").await, "Failed service-disabled: masked is masked", &["systemctl unmask"]);
@@ -256,47 +256,48 @@ async fn a_service_that_ends_while_it_starts_says_how() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bus_that_is_gone_or_hangs_costs_nobody_else_anything() {
-    let Some(mut world) = World::new(&[("mail.service", WORKS), ("hangs.service", NEVER_READY)]).await else { return };
+    let Some(world) = World::new(&[("mail.service", WORKS), ("hangs.service", NEVER_READY)]).await else { return };
     ok(world.ask("start", "mail").await);
     world.systemd.freeze_bus();
-    // Several resources at once, some of them for longer than others wait.
+    // Meanwhile another resource does what it does.
     let other = world.house.resource("other", granted());
-    let began = Instant::now();
-    let query = || world.take(json!({"do": "service", "ask": "query", "name": "mail"}), Duration::from_secs(4));
-    let clock = async {
+    let query = async || {
+        let began = Instant::now();
+        let step = json!({"do": "service", "ask": "query", "name": "mail"});
+        (world.take(step, Duration::from_secs(5)).await, began.elapsed())
+    };
+    let steps = async {
         let params = json!({ "steps": [{"do": "clock"}, {"do": "store-put", "key": "a", "value": "b"}] });
         let began = Instant::now();
         let said = report(&outcome(&world.kit, call(Operation::QuickCheck, "other", &params, &other)).await);
         (said, began.elapsed())
     };
-    let (first, second, (said, took)) = tokio::join!(query(), query(), clock);
-    for hung in [first, second] {
+    let (first, second, (said, took)) = tokio::join!(query(), query(), steps);
+    assert!(said.details.iter().all(|(how, _)| how == "ok"), "{said:?}");
+    for (hung, waited) in [first, second] {
         fault(hung, "Timeout timeout: look at mail: systemd did not answer", &[]);
+        assert!(took < waited && waited < Duration::from_secs(5), "{took:?} {waited:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    assert!(
-        said.details.iter().all(|(how, _)| how == "ok") && took < Duration::from_millis(SHORT_MS),
-        "{said:?} {took:?}"
-    );
     // A further one gets no connection at all.
-    fault(query().await, "", &["system bus"]);
+    fault(query().await.0, "Unavailable service-manager", &["the system bus does not answer"]);
     world.systemd.thaw_bus();
     assert_eq!(world.state("mail").await, "Running", "as soon as it goes on");
 
     // In the middle of a start.
-    let start = world.ask("start", "hangs");
-    let (started, ()) = tokio::join!(start, async {
-        let starting =
-            || world.systemd.systemctl(&["show", "--property=ActiveState", "hangs.service"]).contains("activating");
-        tokio::task::block_in_place(|| wait_until(WAIT_LIMIT, "the start", starting));
-        // The guard of the bus cannot be reached from here: its process can.
-        kill(Pid::from_raw(world.systemd.bus_pid()), Signal::SIGKILL).unwrap();
-    });
+    let kill_bus = async {
+        let began = Instant::now();
+        while !world.systemd.systemctl(&["show", "--property=ActiveState", "hangs.service"]).contains("activating") {
+            assert!(began.elapsed() < WAIT_LIMIT, "the start has not begun");
+            // The start goes on in the same task.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        world.systemd.kill_bus();
+    };
+    let (started, ()) = tokio::join!(world.ask("start", "hangs"), kill_bus);
     fault(started, "Closed service-lost", &["what came of it is not known"]);
     fault(world.ask("query", "mail").await, "Unavailable service-manager", &["the system bus cannot be reached"]);
     fault(world.ask("start", "mail").await, "Unavailable service-manager", &[]);
-    world.systemd.kill_bus();
-    world.systemd.restart_bus();
+    world.systemd.start_bus();
     assert_eq!(world.state("mail").await, "Running");
     assert_eq!(ok(world.ask("stop", "hangs").await), "true");
 }

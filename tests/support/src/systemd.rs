@@ -1,11 +1,11 @@
-//! A real systemd with a bus of its own, beside whatever runs on this machine: its user instance, which has the same
+//! A real systemd with a bus that it runs itself, beside whatever runs on this machine: its user instance, which has the same
 //! services, the same words and the same interface on the bus as the system's own.
 //!
 //! It sees the units of the test and no others, lives in control groups of its own, and is gone with all it started when it is
 //! dropped.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,22 +21,28 @@ use crate::wait::{WAIT_LIMIT, poll_until, wait_until};
 
 /// Where the program is, which is in no folder for programs.
 const PROGRAM: &str = "/lib/systemd/systemd";
-/// The units without which systemd does not come up, and services of a user cannot be had.
-const UNITS: [(&str, &str); 3] = [
-    ("mainstay-test.target", "[Unit]\nDescription=What the test wants\n"),
+/// The units without which systemd does not come up, and services of a user cannot be had. The bus is its own: to another it
+/// does not go.
+const UNITS: [(&str, &str); 4] = [
+    ("mainstay-test.target", "[Unit]\nDescription=What the test wants\nRequires=dbus.socket\nAfter=dbus.socket\n"),
     ("basic.target", "[Unit]\nDescription=Before every service\n"),
     ("shutdown.target", "[Unit]\nDescription=The end\nDefaultDependencies=no\n"),
+    ("dbus.socket", "[Socket]\nListenStream=%t/bus\n"),
 ];
+/// What becomes systemd. It puts itself into its control groups, and finds the folder by which it knows that the machine was
+/// booted with systemd, which may not be so: in a mount namespace of its own, which nobody else sees.
+const BOOT: &str = "for group in \"$@\"; do echo $$ > \"$group/cgroup.procs\" || exit; done\n\
+                    mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system || exit\n\
+                    exec \"$PROGRAM\" --user --unit=mainstay-test.target --log-target=console";
 /// How long the folders of control groups may take to be empty once their processes are gone, in s.
 const GROUPS_S_MAX: u64 = 10;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Systemd {
-    // Dropped in this order: systemd would start again what is killed beneath it.
+    // Dropped in this order.
     manager: Guard,
-    bus: Option<Guard>,
-    groups: Groups,
+    _groups: Groups,
     folder: TempDir,
 }
 
@@ -59,7 +65,7 @@ impl Systemd {
         require_or_skip(PROGRAM, "apt-get install systemd")?;
         require_or_skip("systemctl", "apt-get install systemd")?;
         require_or_skip("busctl", "apt-get install systemd")?;
-        require_or_skip("dbus-daemon", "apt-get install dbus-daemon")?;
+        let dbus_daemon = require_or_skip("dbus-daemon", "apt-get install dbus-daemon")?;
         let Some(groups) = Groups::new() else {
             skip("needs control groups that it may make folders in", "run the tests as root");
             return None;
@@ -70,19 +76,20 @@ impl Systemd {
         for (name, text) in UNITS {
             folder.write(format!("units/{name}"), text);
         }
-        folder.write("bus.conf", bus_config(policy));
-        let bus = start_bus(folder.path());
-        // A process cannot be put into a control group before it is there, so it puts itself there.
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "for group in \"$@\"; do echo $$ > \"$group/cgroup.procs\" || exit 9; done; exec \"$PROGRAM\" --user --unit=mainstay-test.target --log-target=console", "systemd"]);
+        let config = folder.write("bus.conf", bus_config(&address(folder.path()), policy));
+        folder.write("units/dbus.service", bus_unit(&dbus_daemon, &config));
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "/bin/sh", "-c", BOOT, "systemd"]);
         command.args(&groups.0).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PROGRAM", PROGRAM);
         command.env("HOME", folder.path()).env("XDG_CONFIG_HOME", folder.join("config"));
         command.env("XDG_RUNTIME_DIR", folder.join("run")).env("SYSTEMD_UNIT_PATH", folder.join("units"));
-        command.env("DBUS_SESSION_BUS_ADDRESS", address(folder.path()));
         let manager = Guard::start("systemd", &mut command).unwrap_or_else(|error| panic!("{error}"));
         let manager = manager.claim(folder.path());
-        let systemd = Self { manager, bus: Some(bus), groups, folder };
-        systemd.wait_for_bus();
+        let systemd = Self { manager, _groups: groups, folder };
+        wait_until(WAIT_LIMIT, "systemd to be up", || {
+            systemd.try_systemctl(&["is-active", "mainstay-test.target"]).stdout == b"active\n"
+        });
+        systemd.start_bus();
         Some(systemd)
     }
 
@@ -101,6 +108,18 @@ impl Systemd {
     /// A unit, or another text for one.
     pub fn unit(&self, name: &str, text: &str) {
         self.folder.write(format!("units/{name}"), text);
+        self.systemctl(&["daemon-reload"]);
+    }
+
+    /// From now on nobody can start it.
+    ///
+    /// # Panics
+    /// When there is no such unit.
+    pub fn mask(&self, name: &str) {
+        let file = self.folder.join(format!("units/{name}"));
+        fs::remove_file(&file)
+            .and_then(|()| symlink("/dev/null", &file))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         self.systemctl(&["daemon-reload"]);
     }
 
@@ -135,47 +154,30 @@ impl Systemd {
         pid
     }
 
-    /// The process of the bus.
-    ///
-    /// # Panics
-    /// When it was killed.
-    #[must_use]
-    pub fn bus_pid(&self) -> i32 {
-        let bus = self.bus.as_ref().expect("the bus was killed by this test");
-        i32::try_from(bus.pid()).expect("the kernel gives no such numbers")
-    }
-
     /// Stops the process of the bus where it stands: it takes what is said, and answers nothing.
-    pub fn freeze_bus(&mut self) {
+    pub fn freeze_bus(&self) {
         self.signal_bus(Signal::SIGSTOP);
     }
 
     /// It goes on.
-    pub fn thaw_bus(&mut self) {
+    pub fn thaw_bus(&self) {
         self.signal_bus(Signal::SIGCONT);
     }
 
-    fn signal_bus(&mut self, signal: Signal) {
-        let bus = self.bus.as_mut().expect("the bus was killed by this test");
-        assert!(bus.signal(signal), "the bus ended by itself: {}", bus.output());
+    /// The bus is gone, as when its process crashes, and does not come again. systemd and its services go on.
+    pub fn kill_bus(&self) {
+        // Else the next who wants to speak there would start it.
+        self.systemctl(&["stop", "dbus.socket"]);
+        self.signal_bus(Signal::SIGKILL);
+        wait_until(WAIT_LIMIT, "the bus to be gone", || {
+            self.try_systemctl(&["is-active", "dbus.service"]).stdout == b"failed\n"
+        });
     }
 
-    /// The bus is gone, as when its process crashes. systemd and its services go on.
-    pub fn kill_bus(&mut self) {
-        self.bus.take().expect("the bus was killed by this test").end();
-    }
-
-    /// Another bus at the same place, and systemd on it.
-    pub fn restart_bus(&mut self) {
-        assert!(self.bus.is_none(), "there is a bus");
-        self.bus = Some(start_bus(self.folder.path()));
-        // Of itself it looks for a bus only when it starts.
-        self.systemctl(&["daemon-reexec"]);
-        self.wait_for_bus();
-    }
-
+    /// There is a bus, and systemd on it.
     #[track_caller]
-    fn wait_for_bus(&self) {
+    pub fn start_bus(&self) {
+        self.systemctl(&["start", "dbus.socket", "dbus.service"]);
         let on_bus = || {
             let mut command = Command::new("busctl");
             command.arg(format!("--address={}", self.address())).stdin(Stdio::null()).env_clear();
@@ -183,43 +185,41 @@ impl Systemd {
             command.args(["NameHasOwner", "s", "org.freedesktop.systemd1"]).env("PATH", "/usr/bin:/bin");
             command.output().is_ok_and(|output| output.stdout == b"b true\n")
         };
-        let came = poll_until(WAIT_LIMIT, on_bus);
-        assert!(came, "systemd did not come to its bus: {}", self.manager.output());
-        wait_until(WAIT_LIMIT, "systemd to be up", || {
-            let said = self.try_systemctl(&["is-active", "mainstay-test.target"]).stdout;
-            said == b"active\n"
-        });
+        assert!(poll_until(WAIT_LIMIT, on_bus), "systemd did not come to its bus: {}", self.manager.output());
+    }
+
+    fn signal_bus(&self, signal: Signal) {
+        let pid = self.main_pid("dbus.service");
+        kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("the bus (pid {pid}): {error}"));
     }
 }
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        // Else it would start again what the guard kills.
+        // Else it would start again what is killed beneath it.
         self.manager.kill_alone();
     }
 }
 
 fn address(folder: &Path) -> String {
-    format!("unix:path={}", folder.join("bus").display())
+    format!("unix:path={}", folder.join("run/bus").display())
 }
 
-fn start_bus(folder: &Path) -> Guard {
-    let mut command = Command::new("dbus-daemon");
-    command.arg(format!("--config-file={}", folder.join("bus.conf").display()));
-    command.args(["--nofork", "--nopidfile", "--nosyslog"]).arg(format!("--address={}", address(folder)));
-    // What an earlier one left there when it was killed.
-    let _ = fs::remove_file(folder.join("bus"));
-    let bus = Guard::start("dbus-daemon", &mut command).unwrap_or_else(|error| panic!("{error}"));
-    wait_until(WAIT_LIMIT, "the bus to listen", || folder.join("bus").exists());
-    bus
+fn bus_unit(dbus_daemon: &Path, config: &Path) -> String {
+    format!(
+        "[Service]\nType=notify\nExecStart={} --config-file={} --address=systemd: --nofork --nopidfile --nosyslog\n",
+        dbus_daemon.display(),
+        config.display()
+    )
 }
 
-fn bus_config(policy: &str) -> String {
+fn bus_config(listen: &str, policy: &str) -> String {
     format!(
         "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"\n \
          \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig>\n<type>session</type>\n\
-         <auth>EXTERNAL</auth>\n<policy context=\"default\">\n<allow send_destination=\"*\" eavesdrop=\"true\"/>\n\
-         <allow own=\"*\"/>\n{policy}\n</policy>\n</busconfig>\n"
+         <listen>{listen}</listen>\n<auth>EXTERNAL</auth>\n<policy context=\"default\">\n\
+         <allow send_destination=\"*\" eavesdrop=\"true\"/>\n<allow eavesdrop=\"true\"/>\n<allow own=\"*\"/>\n{policy}\n\
+         </policy>\n</busconfig>\n"
     )
 }
 

@@ -31,8 +31,8 @@ pub(super) trait Manager: Sync {
     /// Asks that it be started, and does not wait for it. `look` is how it was a moment ago.
     fn start(&self, name: &str, look: &Look, until: Instant) -> impl Future<Output = Result<Asked, Trouble>> + Send;
 
-    /// Asks that it be stopped, and does not wait for it.
-    fn stop(&self, name: &str, until: Instant) -> impl Future<Output = Result<Asked, Trouble>> + Send;
+    /// Asks that it be stopped, and does not wait for it. `look` is how it was a moment ago.
+    fn stop(&self, name: &str, look: &Look, until: Instant) -> impl Future<Output = Result<Asked, Trouble>> + Send;
 
     /// Ends the processes that there are, and sees to it that it is not started again for that. False: there were none.
     fn kill(&self, name: &str, look: &Look, until: Instant) -> impl Future<Output = Result<bool, Trouble>> + Send;
@@ -47,6 +47,7 @@ pub(super) enum Asked {
     /// It will see to it.
     Taken,
     /// Not in the state that it is in; it can be asked again.
+    #[cfg_attr(all(unix, not(test)), expect(dead_code, reason = "systemd queues what it cannot do now"))]
     NotNow,
 }
 
@@ -92,6 +93,19 @@ impl<'a, M: Manager> Drive<'a, M> {
         self.manager.look(self.name, self.until()).await
     }
 
+    /// The same, after an earlier look that says more than that there was no time for this one.
+    async fn look_again(&self, doing: &str, last: Option<&Look>) -> Result<Look, Trouble> {
+        match (self.look().await, last) {
+            (Err(Trouble::Late(_)), Some(last)) => Err(self.late(doing, last)),
+            (looked, _) => looked,
+        }
+    }
+
+    fn late(&self, doing: &str, look: &Look) -> Trouble {
+        let (name, limit_ms) = (self.name, ms(self.limit));
+        Trouble::Late(format!("{doing} {name}: not within {limit_ms} ms; {}", look.summary(name)))
+    }
+
     pub(super) async fn query(&self) -> Result<Standing, Trouble> {
         Ok(self.look().await?.standing(self.name))
     }
@@ -113,21 +127,23 @@ impl<'a, M: Manager> Drive<'a, M> {
     }
 
     pub(super) async fn wait(&self, state: State) -> Result<Standing, Trouble> {
-        let mut pace = LOOK_FIRST;
+        let doing = format!("waiting for `{}` of", word(state));
+        let (mut pace, mut last) = (LOOK_FIRST, None);
         loop {
-            let look = self.look().await?;
+            let look = self.look_again(&doing, last.as_ref()).await?;
             if look.state == state {
                 return Ok(look.standing(self.name));
             }
-            self.pause(&mut pace, &format!("waiting for `{}` of", word(state)), &look).await?;
+            self.pause(&mut pace, &doing, &look).await?;
+            last = Some(look);
         }
     }
 
     pub(super) async fn end_processes(&self) -> Result<bool, Trouble> {
-        let mut pace = LOOK_FIRST;
-        let mut any = false;
+        let doing = "ending the processes of";
+        let (mut pace, mut any, mut last) = (LOOK_FIRST, false, None);
         loop {
-            let look = self.look().await.map_err(|trouble| after(trouble, any))?;
+            let look = self.look_again(doing, last.as_ref()).await.map_err(|trouble| after(trouble, any))?;
             let killed = self.manager.kill(self.name, &look, self.until()).await;
             let killed = killed.map_err(|trouble| after(trouble, any))?;
             any |= killed;
@@ -137,15 +153,20 @@ impl<'a, M: Manager> Drive<'a, M> {
                 }
                 return Ok(any);
             }
-            self.pause(&mut pace, "ending its processes", &look).await?;
+            self.pause(&mut pace, doing, &look).await?;
+            last = Some(look);
         }
     }
 
     async fn bring(&self, goal: Goal) -> Result<Reached, Trouble> {
         let mut pace = LOOK_FIRST;
-        let (mut changed, mut asked) = (false, false);
+        let (mut changed, mut asked, mut last) = (false, false, None);
+        let doing = match goal {
+            Goal::Runs => "starting",
+            Goal::DoesNotRun => "stopping",
+        };
         loop {
-            let look = self.look().await.map_err(|trouble| after(trouble, asked))?;
+            let look = self.look_again(doing, last.as_ref()).await.map_err(|trouble| after(trouble, asked))?;
             let step = match goal {
                 Goal::Runs => look.starting(asked),
                 Goal::DoesNotRun => look.stopping(asked),
@@ -157,17 +178,14 @@ impl<'a, M: Manager> Drive<'a, M> {
                 Step::Ask => {
                     let taken = match goal {
                         Goal::Runs => self.manager.start(self.name, &look, self.until()).await?,
-                        Goal::DoesNotRun => self.manager.stop(self.name, self.until()).await?,
+                        Goal::DoesNotRun => self.manager.stop(self.name, &look, self.until()).await?,
                     };
                     asked = taken == Asked::Taken;
                 }
             }
             changed = true;
-            let doing = match goal {
-                Goal::Runs => "starting",
-                Goal::DoesNotRun => "stopping",
-            };
             self.pause(&mut pace, doing, &look).await?;
+            last = Some(look);
         }
     }
 
@@ -185,9 +203,7 @@ impl<'a, M: Manager> Drive<'a, M> {
     async fn pause(&self, pace: &mut Duration, doing: &str, look: &Look) -> Result<(), Trouble> {
         let left = self.left();
         if left.is_zero() {
-            let limit_ms = ms(self.limit);
-            let message = format!("{doing} {}: not within {limit_ms} ms; {}", self.name, look.summary(self.name));
-            return Err(Trouble::Late(message));
+            return Err(self.late(doing, look));
         }
         sleep(left.min(*pace)).await;
         *pace = (*pace * 2).min(LOOK_EVERY_MAX);
@@ -260,7 +276,7 @@ mod tests {
             Ok(self.note("start"))
         }
 
-        async fn stop(&self, _: &str, _: Instant) -> Result<Asked, Trouble> {
+        async fn stop(&self, _: &str, _: &Look, _: Instant) -> Result<Asked, Trouble> {
             Ok(self.note("stop"))
         }
 
@@ -357,6 +373,15 @@ mod tests {
         assert!(matches!(late, Err(Trouble::Late(_))), "{late:?}");
         let here = Drive::new(&manager, "is", Duration::ZERO, Duration::ZERO).wait(State::StopPending).await;
         assert_eq!(here.unwrap().state, State::StopPending, "no time is time for one look");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_look_that_comes_too_late_is_the_one_before() {
+        let manager = Scripted::new([(State::StartPending, Coming::Nothing)]);
+        manager.looks.lock().unwrap().push_back(Err(Trouble::Late("no answer".to_owned())));
+        let late = drive(&manager).start().await.unwrap_err();
+        assert_eq!(late, Trouble::Late("starting is: not within 10000 ms; is is starting".to_owned()));
+        assert_eq!(drive(&manager).start().await, Err(Trouble::Late("no answer".to_owned())), "there was none before");
     }
 
     #[tokio::test(start_paused = true)]

@@ -118,7 +118,16 @@ impl Look {
 
     /// How it came not to run, after it was started.
     pub(super) fn ended(&self, name: &str) -> String {
-        let why = self.why.as_deref().unwrap_or("nothing is known of why");
+        let why = match (self.why.as_deref(), self.state) {
+            (Some(why), _) => why,
+            // The system may have forgotten by now which of the two it is.
+            (None, State::Stopped) => {
+                "without an error: it does its work and does not stay, or its conditions are not met"
+            }
+            (None, State::Failed | State::StartPending | State::Running | State::StopPending | State::Paused) => {
+                "nothing is known of why"
+            }
+        };
         let words = if self.words.is_empty() { String::new() } else { format!(" ({})", self.words) };
         let again = match self.coming {
             Coming::Again => "; the system starts it again by itself",
@@ -153,6 +162,7 @@ pub(super) enum Trouble {
     Denied(String),
     /// Others would be ended with it.
     #[error("{0} shares its process with other services, which would be ended with it")]
+    #[cfg_attr(unix, expect(dead_code, reason = "a unit of systemd has processes of its own"))]
     SharedProcess(String),
     /// Nobody is there to be asked. Nothing happened.
     #[error("{0}")]

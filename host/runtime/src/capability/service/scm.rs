@@ -24,7 +24,7 @@ const SERVICE_DOES_NOT_EXIST: u32 = 1060;
 const SERVICE_CANNOT_ACCEPT_CTRL: u32 = 1061;
 const SERVICE_NOT_ACTIVE: u32 = 1062;
 /// The exit code is the service's own.
-pub(super) const SERVICE_SPECIFIC_ERROR: u32 = 1066;
+const SERVICE_SPECIFIC_ERROR: u32 = 1066;
 const PROCESS_ABORTED: u32 = 1067;
 const SERVICE_DEPENDENCY_FAIL: u32 = 1068;
 const SERVICE_LOGON_FAILED: u32 = 1069;
@@ -46,6 +46,22 @@ pub(super) enum Phase {
     ContinuePending,
     PausePending,
     Paused,
+}
+
+impl Phase {
+    /// `dwCurrentState`.
+    pub(super) fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Stopped,
+            2 => Self::StartPending,
+            3 => Self::StopPending,
+            4 => Self::Running,
+            5 => Self::ContinuePending,
+            6 => Self::PausePending,
+            7 => Self::Paused,
+            _ => return None,
+        })
+    }
 }
 
 /// How it comes up.
@@ -183,10 +199,12 @@ impl Start {
     }
 }
 
-/// What an error comes to, for somebody who wanted to do that with this service. Some only say that it is in another state by
-/// now, or in one in which it takes nothing: that is looked at.
-pub(super) fn refused(doing: &str, name: &str, code: u32, words: &str) -> Result<Asked, Trouble> {
+/// What an error comes to, for somebody who wanted to do that with this service, when it was in this state. Some only say that
+/// it is in another by now, or in one in which it takes nothing: that is looked at.
+pub(super) fn refused(doing: &str, name: &str, state: State, code: u32, words: &str) -> Result<Asked, Trouble> {
+    let pending = matches!(state, State::StartPending | State::StopPending);
     Err(match code {
+        INVALID_SERVICE_CONTROL if pending => return Ok(Asked::NotNow),
         SERVICE_ALREADY_RUNNING | SERVICE_CANNOT_ACCEPT_CTRL | SERVICE_NOT_ACTIVE | SERVICE_DATABASE_LOCKED => {
             return Ok(Asked::NotNow);
         }
@@ -271,6 +289,15 @@ mod tests {
     }
 
     #[test]
+    fn states_are_known_by_their_numbers() {
+        let words: Vec<&str> = (0..9).map(|raw| Phase::from_raw(raw).map_or("", Phase::word)).collect();
+        let known =
+            ["stopped", "start-pending", "stop-pending", "running", "continue-pending", "pause-pending", "paused"];
+        assert_eq!(words[1..8], known);
+        assert_eq!((words[0], words[8]), ("", ""));
+    }
+
+    #[test]
     fn what_is_called_running_and_has_no_process_has_failed() {
         for phase in [Phase::Running, Phase::StartPending, Phase::StopPending, Phase::Paused] {
             let look = Row { process_gone: true, ..row(phase, 0) }.look();
@@ -279,8 +306,8 @@ mod tests {
             assert!(why.contains("pid 44") && why.contains(phase.word()), "{why}");
             assert!(look.details.contains(&("process-gone".to_owned(), "true".to_owned())));
         }
-        let ours_by_another_process = Row { process_gone: true, ..row(Phase::Stopped, 0) }.look();
-        assert_eq!(ours_by_another_process.state, State::Stopped);
+        let stopped = Row { process_gone: true, ..row(Phase::Stopped, 0) }.look();
+        assert_eq!(stopped.state, State::Stopped);
     }
 
     #[test]
@@ -297,13 +324,9 @@ mod tests {
 
     #[test]
     fn an_error_is_told_by_its_number() {
-        let code = |number| match refused("start", "is", number, "words in some language") {
+        let code = |number| match refused("start", "is", State::Running, number, "words in some language") {
             Ok(asked) => format!("{asked:?}"),
-            Err(trouble) => {
-                let said = trouble.to_string();
-                assert!(said.contains("is") && !said.is_empty(), "{said}");
-                crate::capability::Fault::from(trouble).code
-            }
+            Err(trouble) => crate::capability::Fault::from(trouble).code,
         };
         for (number, expected) in [
             (SERVICE_ALREADY_RUNNING, "NotNow"),
@@ -322,6 +345,8 @@ mod tests {
         ] {
             assert_eq!(code(number), expected, "{number}");
         }
+        let pending = refused("stop", "is", State::StartPending, INVALID_SERVICE_CONTROL, "");
+        assert_eq!(pending, Ok(Asked::NotNow), "it takes that later");
     }
 
     #[test]

@@ -314,7 +314,7 @@ impl Manager for Systemd {
         Ok(Asked::Taken)
     }
 
-    async fn stop(&self, name: &str, until: Instant) -> Result<Asked, Trouble> {
+    async fn stop(&self, name: &str, _: &Look, until: Instant) -> Result<Asked, Trouble> {
         self.job("stop", name, "StopUnit", until).await?;
         Ok(Asked::Taken)
     }

@@ -175,9 +175,9 @@ impl Unit {
         };
         match self.result.as_str() {
             // Whether it was ever started is not said by the result.
-            "" | "success" if self.condition_failed => Some("the unit's conditions are not met".to_owned()),
+            "" | "success" if self.condition_failed => Some("its conditions are not met".to_owned()),
             "" | "success" if self.kind == "oneshot" && !self.remain_after_exit => {
-                let runs_to_its_end = "it runs to its end and does not stay (Type=oneshot without RemainAfterExit)";
+                let runs_to_its_end = "it does its work and does not stay (Type=oneshot without RemainAfterExit)";
                 main.map(|_| runs_to_its_end.to_owned())
             }
             "" | "success" => main,

@@ -10,9 +10,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use windows_service::Error;
-use windows_service::service::{Service, ServiceAccess, ServiceExitCode, ServiceStartType, ServiceState, ServiceType};
+use windows_service::service::{Service, ServiceAccess, ServiceStartType};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_sys::Win32::Foundation::{CloseHandle, ERROR_INVALID_PARAMETER, HANDLE, WAIT_OBJECT_0};
+use windows_sys::Win32::System::Services::{
+    QueryServiceStatusEx, SC_STATUS_PROCESS_INFO, SERVICE_STATUS_PROCESS, SERVICE_WIN32_OWN_PROCESS,
+};
 use windows_sys::Win32::System::Threading::{
     OpenProcess, PROCESS_ACCESS_RIGHTS, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE, PROCESS_TERMINATE,
     TerminateProcess, WaitForSingleObject,
@@ -20,7 +23,7 @@ use windows_sys::Win32::System::Threading::{
 
 use super::drive::{Asked, Manager};
 use super::look::{Look, Trouble};
-use super::scm::{Phase, Row, SERVICE_SPECIFIC_ERROR, Start, name_problem, refused};
+use super::scm::{Phase, Row, Start, name_problem, refused};
 use crate::bindings::mainstay::kit::service::State;
 use crate::text::one_line;
 
@@ -86,17 +89,18 @@ impl ControlManager {
         }
     }
 
-    /// Asks for something that changes it.
+    /// Asks for something that changes it, from this state.
     async fn control(
         &self,
         doing: &str,
         name: &str,
+        state: State,
         until: Instant,
         question: impl FnOnce(&str) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Asked, Trouble> {
         match self.ask(doing, name, until, question).await? {
             Ok(()) => Ok(Asked::Taken),
-            Err(Refusal::Error(code, words)) => refused(doing, name, code, &words),
+            Err(Refusal::Error(code, words)) => refused(doing, name, state, code, &words),
             Err(Refusal::Trouble(trouble)) => Err(trouble),
         }
     }
@@ -111,7 +115,7 @@ impl Manager for ControlManager {
         match self.ask(doing, name, until, row).await? {
             Ok(row) => Ok(row.look()),
             Err(Refusal::Trouble(trouble)) => Err(trouble),
-            Err(Refusal::Error(code, words)) => match refused(doing, name, code, &words) {
+            Err(Refusal::Error(code, words)) => match refused(doing, name, State::Stopped, code, &words) {
                 Err(trouble) => Err(trouble),
                 Ok(Asked::Taken | Asked::NotNow) => {
                     Err(Trouble::Refused(format!("Windows does not tell how {name} is: {words} (error {code})")))
@@ -122,7 +126,7 @@ impl Manager for ControlManager {
 
     async fn start(&self, name: &str, look: &Look, until: Instant) -> Result<Asked, Trouble> {
         let paused = look.state == State::Paused;
-        self.control("start", name, until, move |name| {
+        self.control("start", name, look.state, until, move |name| {
             if paused {
                 open(name, ServiceAccess::PAUSE_CONTINUE)?.resume()?;
             } else {
@@ -133,8 +137,8 @@ impl Manager for ControlManager {
         .await
     }
 
-    async fn stop(&self, name: &str, until: Instant) -> Result<Asked, Trouble> {
-        self.control("stop", name, until, |name| {
+    async fn stop(&self, name: &str, look: &Look, until: Instant) -> Result<Asked, Trouble> {
+        self.control("stop", name, look.state, until, |name| {
             open(name, ServiceAccess::STOP)?.stop()?;
             Ok(())
         })
@@ -149,7 +153,7 @@ impl Manager for ControlManager {
         match self.ask(doing, name, until, end).await? {
             Ok(ended) => Ok(ended),
             Err(Refusal::Trouble(trouble)) => Err(trouble),
-            Err(Refusal::Error(code, words)) => match refused(doing, name, code, &words) {
+            Err(Refusal::Error(code, words)) => match refused(doing, name, look.state, code, &words) {
                 Err(trouble) => Err(trouble),
                 // It is in another state by now: that is looked at.
                 Ok(Asked::Taken | Asked::NotNow) => Ok(true),
@@ -168,26 +172,36 @@ fn open(name: &str, access: ServiceAccess) -> Result<Service, Refusal> {
     Ok(manager.open_service(name, access)?)
 }
 
+/// How a service is, with the pid in every state in which it has one, which the crate has for services that run.
+fn status(service: &Service) -> Result<SERVICE_STATUS_PROCESS, Refusal> {
+    let mut status = SERVICE_STATUS_PROCESS::default();
+    let mut needed = 0;
+    let size = u32::try_from(size_of::<SERVICE_STATUS_PROCESS>()).unwrap_or(u32::MAX);
+    // SAFETY: the handle is open; the system writes at most `size` bytes, which is what the structure has.
+    let done = unsafe {
+        QueryServiceStatusEx(
+            service.raw_handle(),
+            SC_STATUS_PROCESS_INFO,
+            std::ptr::from_mut(&mut status).cast(),
+            size,
+            &raw mut needed,
+        )
+    };
+    if done == 0 { Err(Error::Winapi(std::io::Error::last_os_error()).into()) } else { Ok(status) }
+}
+
 fn row(name: &str) -> Result<Row, Refusal> {
     let service = open(name, ServiceAccess::QUERY_STATUS | ServiceAccess::QUERY_CONFIG)?;
-    let status = service.query_status()?;
+    let status = status(&service)?;
     let config = service.query_config()?;
-    let pid = status.process_id.unwrap_or_default();
-    let (exit_code, service_exit_code) = match status.exit_code {
-        ServiceExitCode::Win32(code) => (code, 0),
-        ServiceExitCode::ServiceSpecific(code) => (SERVICE_SPECIFIC_ERROR, code),
-    };
+    let pid = status.dwProcessId;
+    let phase = Phase::from_raw(status.dwCurrentState).ok_or_else(|| {
+        let message = format!("Windows says that {name} is in state {}, which there is not", status.dwCurrentState);
+        Refusal::Trouble(Trouble::Refused(message))
+    })?;
     Ok(Row {
         display_name: config.display_name.to_string_lossy().into_owned(),
-        phase: match status.current_state {
-            ServiceState::Stopped => Phase::Stopped,
-            ServiceState::StartPending => Phase::StartPending,
-            ServiceState::StopPending => Phase::StopPending,
-            ServiceState::Running => Phase::Running,
-            ServiceState::ContinuePending => Phase::ContinuePending,
-            ServiceState::PausePending => Phase::PausePending,
-            ServiceState::Paused => Phase::Paused,
-        },
+        phase,
         start: match config.start_type {
             ServiceStartType::BootStart => Start::Boot,
             ServiceStartType::SystemStart => Start::System,
@@ -197,18 +211,21 @@ fn row(name: &str) -> Result<Row, Refusal> {
         },
         pid,
         process_gone: pid != 0 && is_gone(pid),
-        exit_code,
-        service_exit_code,
-        checkpoint: status.checkpoint,
-        wait_hint_ms: crate::capability::ms(status.wait_hint),
+        exit_code: status.dwWin32ExitCode,
+        service_exit_code: status.dwServiceSpecificExitCode,
+        checkpoint: status.dwCheckPoint,
+        wait_hint_ms: status.dwWaitHint.into(),
     })
 }
 
 /// Ends the process that the service has now, if nobody else lives in it. False: it has none.
 fn end(name: &str) -> Result<bool, Refusal> {
-    let status = open(name, ServiceAccess::QUERY_STATUS)?.query_status()?;
-    let Some(pid) = status.process_id.filter(|pid| *pid != 0) else { return Ok(false) };
-    if !status.service_type.contains(ServiceType::OWN_PROCESS) || pid == std::process::id() {
+    let status = status(&open(name, ServiceAccess::QUERY_STATUS)?)?;
+    let pid = status.dwProcessId;
+    if pid == 0 {
+        return Ok(false);
+    }
+    if status.dwServiceType & SERVICE_WIN32_OWN_PROCESS == 0 || pid == std::process::id() {
         return Err(Refusal::Trouble(Trouble::SharedProcess(name.to_owned())));
     }
     let process = match Process::open(pid, PROCESS_TERMINATE | PROCESS_SYNCHRONIZE) {
