@@ -49,8 +49,11 @@ pub(crate) fn check(plan: &Plan, depth: Depth, id: &str) -> Result<Report, Error
     Ok(worst)
 }
 
+/// How long a protocol took, in ms, or what is wrong with it.
+type Seen = Result<u128, Bad>;
+
 /// Looks at each protocol, none of which takes more than its share of what is left.
-pub(crate) fn look(plan: &Plan, depth: Depth) -> Result<Vec<(&Endpoint, Result<u128, Bad>)>, Error> {
+pub(crate) fn look(plan: &Plan, depth: Depth) -> Result<Vec<(&Endpoint, Seen)>, Error> {
     let login = match &plan.mailbox {
         Some(mailbox) if depth == Depth::Transaction => Some(Login::fetch(mailbox)?),
         Some(_) | None => None,

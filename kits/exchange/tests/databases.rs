@@ -22,7 +22,7 @@ fn standby(mailboxes: usize) -> (FakeHost, Shared, Context<ExchangeParams>) {
 
 #[track_caller]
 fn fails(ctx: &Context<ExchangeParams>, code: &str, retry: Retry) -> Error {
-    let error = Exchange::restore(ctx).unwrap_err();
+    let error = Exchange::restore(ctx).expect_err("an error");
     assert_eq!((error.code.as_str(), error.retry), (code, retry), "{error}");
     error
 }
@@ -114,7 +114,8 @@ fn what_the_cmdlets_claim_is_looked_at() {
 #[test]
 fn an_exit_code_alone_is_never_believed() {
     let (host, _, ctx) = standby(1);
-    let answers: [(fn() -> Completed, &str, &str); 7] = [
+    type Says = fn() -> Completed;
+    let answers: [(Says, &str, &str); 7] = [
         (|| exited(0), "powershell-no-answer", "said nothing"),
         (|| Completed { stdout: b"PS C:\\>".to_vec(), ..exited(0) }, "powershell-no-answer", "PS C:\\>"),
         (

@@ -33,14 +33,14 @@ fn serving_with(mut params: Value) -> (FakeHost, Context<ExchangeParams>) {
 
 #[track_caller]
 fn quick(ctx: &Context<ExchangeParams>, health: Health, code: &str) -> Report {
-    let report = Exchange::quick_check(ctx).unwrap();
+    let report = Exchange::quick_check(ctx).expect("a report");
     assert_eq!((report.health, report.code.as_str()), (health, code), "{report:?}");
     report
 }
 
 #[track_caller]
 fn deep(ctx: &Context<ExchangeParams>, health: Health, code: &str) -> Report {
-    let report = Exchange::deep_check(ctx).unwrap();
+    let report = Exchange::deep_check(ctx).expect("a report");
     assert_eq!((report.health, report.code.as_str()), (health, code), "{report:?}");
     report
 }
@@ -255,7 +255,7 @@ fn dialogue(host: &FakeHost, port: u16, greeting: &str, lines: &'static [(&str, 
         let mut answer = String::new();
         while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = said.drain(..=end).collect();
-            let line = String::from_utf8(line).unwrap();
+            let line = String::from_utf8(line).expect("the kit writes text");
             let (expected, reply) = lines[at];
             assert_eq!(line, format!("{expected}\r\n"));
             at = (at + 1) % lines.len();

@@ -23,7 +23,7 @@ fn standby_2003() -> (FakeHost, Context<mainstay_kit_exchange::ExchangeParams>) 
 
 fn owner_2003() -> (FakeHost, Context<mainstay_kit_exchange::ExchangeParams>) {
     let (host, ctx) = standby_2003();
-    Exchange::restore(&ctx).unwrap();
+    Exchange::restore(&ctx).expect("it comes in service");
     host.forget_calls();
     (host, ctx)
 }

@@ -153,40 +153,45 @@ impl Org {
         if let Some(message) = &self.broken {
             return Err(cmdlet(message.clone()));
         }
-        let server = asked["server"].as_str().unwrap().to_owned();
+        let server = asked["server"].as_str().expect("as the script has it").to_owned();
         answer["server"] = json!({ "name": server, "version": "Version 15.2 (Build 1118.7)", "dag": self.dag });
-        let action = asked["action"].as_str().unwrap();
+        let action = asked["action"].as_str().expect("as the script has it");
         let mounts = ["mount", "restore"].contains(&action);
         if mounts && !self.dag.is_empty() {
             let message = format!("{server} is a member of the database availability group {}", self.dag);
             return Err(("dag-member".into(), message));
         }
-        let pairs = asked["databases"].as_array().unwrap();
-        let here = |pair: &Value| pair["here"].as_str().unwrap().to_owned();
+        let pairs = asked["databases"].as_array().expect("as the script has it");
+        let here = |pair: &Value| pair["here"].as_str().expect("as the script has it").to_owned();
         let others = |pair: &Value| -> Vec<String> {
-            pair["others"].as_array().unwrap().iter().map(|other| other.as_str().unwrap().to_owned()).collect()
+            pair["others"]
+                .as_array()
+                .expect("as the script has it")
+                .iter()
+                .map(|other| other.as_str().expect("as the script has it").to_owned())
+                .collect()
         };
         for pair in pairs {
             let name = here(pair);
             self.database(&name).map_err(cmdlet)?;
-            let db = self.databases.get_mut(&name).unwrap();
+            let db = self.databases.get_mut(&name).expect("as the script has it");
             if mounts && db.mounted != Some(true) {
                 if !db.file {
                     return Err(("no-edb-file".into(), format!("the file of {name} is not there: {}", db.edb)));
                 }
                 db.mounted = Some(!db.lies);
-                answer["mounted"] = json!(answer["mounted"].as_u64().unwrap() + 1);
+                answer["mounted"] = json!(answer["mounted"].as_u64().expect("as the script has it") + 1);
             }
             if action == "dismount" && db.mounted != Some(false) {
                 db.mounted = Some(db.lies);
-                answer["dismounted"] = json!(answer["dismounted"].as_u64().unwrap() + 1);
+                answer["dismounted"] = json!(answer["dismounted"].as_u64().expect("as the script has it") + 1);
             }
         }
         if action == "restore" {
             for pair in pairs {
                 for other in others(pair) {
                     self.repoint(&other, &here(pair), answer);
-                    let left = answer["left"].as_u64().unwrap() + self.count(&other) as u64;
+                    let left = answer["left"].as_u64().expect("as the script has it") + self.count(&other) as u64;
                     answer["left"] = json!(left);
                 }
             }
@@ -202,7 +207,10 @@ impl Org {
     fn repoint(&mut self, from: &str, to: &str, answer: &mut Value) {
         for (name, at) in self.mailboxes.iter_mut().filter(|(_, at)| *at == from) {
             if self.refusing.contains(name) {
-                answer["refused"].as_array_mut().unwrap().push(json!(format!("{name}: Access is denied.")));
+                answer["refused"]
+                    .as_array_mut()
+                    .expect("as the script has it")
+                    .push(json!(format!("{name}: Access is denied.")));
                 continue;
             }
             match &mut self.dies_after {
@@ -211,7 +219,7 @@ impl Org {
                 None => {}
             }
             to.clone_into(at);
-            answer["repointed"] = json!(answer["repointed"].as_u64().unwrap() + 1);
+            answer["repointed"] = json!(answer["repointed"].as_u64().expect("as the script has it") + 1);
         }
     }
 }
@@ -258,5 +266,8 @@ pub(crate) fn question(request: &Request) -> Value {
 
 /// What was asked so far: the actions.
 pub(crate) fn actions(host: &FakeHost) -> Vec<String> {
-    host.commands().iter().map(|request| question(request)["action"].as_str().unwrap().to_owned()).collect()
+    host.commands()
+        .iter()
+        .map(|request| question(request)["action"].as_str().expect("as the script has it").to_owned())
+        .collect()
 }
