@@ -8,6 +8,7 @@ use std::time::Duration;
 use mainstay_sdk::net;
 use mainstay_sdk::prelude::*;
 
+use crate::directory;
 use crate::home::Home;
 use crate::params::{EndpointParams, NeedParam, ServiceParam, Tls, WebParams};
 use crate::versions::{Known, Need, Protocol, Repointing, TIME_S};
@@ -367,6 +368,9 @@ fn home(ctx: &Context<ExchangeParams>, problems: &mut Vec<String>) -> Option<Hom
         problems.push(format!("stores: recipients are not rehomed in Exchange {}", params.version.name()));
     }
     let directory = params.directory.clone()?;
+    if let Err(error) = directory::check(&directory) {
+        problems.push(error.message);
+    }
     let here = server_here(ctx, "directory", problems);
     let others = params.servers.iter().filter(|(node, _)| **node != ctx.node).map(|(_, name)| name.clone());
     let others: Vec<String> = others.collect();

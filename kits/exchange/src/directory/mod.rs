@@ -22,3 +22,4 @@ mod trouble;
 pub use compare::compare;
 pub use params::{Bind, DirectoryParams, DirectoryParams as Params, Security, StoreName};
 pub use rehome::{Mode, Rehome, Rehomed, rehome};
+pub use settings::check;

@@ -73,6 +73,14 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
 }
 
+/// Whether the params make sense, before anything is done by them.
+///
+/// # Errors
+/// `params`, with all that is wrong.
+pub fn check(params: &DirectoryParams) -> Result<(), Error> {
+    Settings::new(params).map(drop)
+}
+
 impl Settings {
     /// Reads the params, or says all that is wrong with them.
     pub(crate) fn new(params: &DirectoryParams) -> Result<Self, Error> {

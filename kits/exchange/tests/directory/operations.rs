@@ -101,3 +101,13 @@ fn later_versions_are_compared_and_nobody_is_rehomed() {
     let error = Exchange::restore(&host.context::<ExchangeParams>(stores)).unwrap_err();
     assert!(error.message.contains("recipients are not rehomed") && error.message.contains("there is none"), "{error}");
 }
+
+#[test]
+fn params_of_the_directory_that_make_no_sense_are_told_before_anything_is_done() {
+    let (host, _directory, mut ctx) = standby(1, "2003");
+    ctx.params.directory.as_mut().unwrap().servers.push("ldap://dc3".into());
+    let error = Exchange::restore(&ctx).unwrap_err();
+    assert_eq!((error.kind, error.effect), (ErrorKind::InvalidParams, Effect::None));
+    assert!(error.message.contains("directory.servers: \"ldap://dc3\" is neither host nor host:port"), "{error}");
+    assert_eq!(host.service_now("MSExchangeIS").state, State::Stopped);
+}
