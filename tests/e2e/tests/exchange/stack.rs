@@ -167,7 +167,7 @@ fn write_postfix(folder: &Path, smtp: u16, smtps: u16) {
     let main = format!(
         "compatibility_level = 3.6\nqueue_directory = {spool}\ndata_directory = {data}\ncommand_directory = /usr/sbin\n\
          daemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\nsetgid_group = postdrop\nmyhostname = {NAME}\n\
-         mydestination =\ninet_interfaces = {HOST}\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
+         mydestination =\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
          maillog_file = {folder}/postfix.log\nmaillog_file_prefixes = {folder}\nalias_maps =\nalias_database =\n\
          smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {folder}/server.pem\nsmtpd_tls_key_file = {folder}/server.key\n"
     );
