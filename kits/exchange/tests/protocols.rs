@@ -80,6 +80,7 @@ fn every_wrong_greeting_is_told() {
         ("smtp", 25, "2200 ready\r\n", Some("greeting")),
         ("smtp", 25, "* OK IMAP here\r\n", Some("greeting")),
         ("smtp", 25, "\r\n", Some("greeting")),
+        ("smtp", 25, "SSH-2.0-OpenSSH_9\r\n", Some("greeting")),
         ("smtp", 25, "\u{e9}\u{e9}\u{e9}\u{e9}\r\n", Some("greeting")),
         ("pop3", 110, "+OK\r\n", None),
         ("pop3", 110, "+OKAY\r\n", Some("greeting")),

@@ -33,8 +33,10 @@ fn command(talk: &mut Talk, words: &[u8], doing: &str, code: &str) -> Result<Vec
 
 /// An answer with this code: its lines.
 fn expect(talk: &mut Talk, what: What, doing: &str, code: &str) -> Result<Vec<String>, Stop> {
-    // "250-" goes on, "250 " and "250" end it, and what is neither is no answer at all.
-    let lines = talk.answer(|line| line.as_bytes().get(3) != Some(&b'-'))?;
+    // "250-" goes on; "250 ", "250" and what is no answer at all end it.
+    let goes_on =
+        |line: &str| line.as_bytes().iter().take(3).all(u8::is_ascii_digit) && line.as_bytes().get(3) == Some(&b'-');
+    let lines = talk.answer(|line| !goes_on(line))?;
     let well = |line: &String| line.starts_with(code) && matches!(line.as_bytes().get(3), None | Some(b' ' | b'-'));
     if lines.iter().all(well) {
         return Ok(lines);

@@ -199,6 +199,7 @@ fn write_dovecot(folder: &Path, passwords: Passwords, ports: [u16; 4]) {
     let config = format!(
         "protocols = imap pop3\nbase_dir = {shown}/dv\nstate_dir = {shown}/dv\nlisten = {HOST}\nlog_path = {shown}/dovecot.log\n\
          ssl = {ssl}\nssl_cert = <{shown}/server.pem\nssl_key = <{shown}/server.key\ndisable_plaintext_auth = {plaintext}\n\
+         auth_failure_delay = 0\nservice anvil {{\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\n\
          mail_location = maildir:{shown}/mail/%n\n\
          passdb {{\n  driver = passwd-file\n  args = scheme=plain username_format=%u {shown}/users\n}}\n\
          userdb {{\n  driver = static\n  args = uid={NOBODY} gid={NOBODY} home={shown}/mail/%n allow_all_users=yes\n}}\n\
