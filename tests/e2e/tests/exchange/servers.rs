@@ -73,7 +73,7 @@ impl Drop for Server {
 fn speak(how: Speaks, mut stream: TcpStream, over: &AtomicBool) {
     match how {
         Speaks::Slowly => {
-            for byte in b"220 * OK +OK HTTP/1.1 200 a greeting that takes its time\r\n".iter().cycle() {
+            for byte in b"HTTP/1.1 200 and a reason that takes its time \r\n".iter().cycle() {
                 std::thread::sleep(Duration::from_millis(100));
                 // Never the end of a line: it would be the wrong greeting of most protocols.
                 if over.load(Ordering::Relaxed) || *byte != b'\n' && stream.write_all(&[*byte]).is_err() {
