@@ -85,7 +85,13 @@ impl Connection {
         match self.sole_answer(id)? {
             Body::Extended(outcome) if outcome.code == code::SUCCESS => {}
             Body::Extended(outcome) => return Err(Trouble::NoTls(outcome)),
-            other => return Err(mismatch(&other)),
+            other @ (Body::Bound(_)
+            | Body::Entry(_)
+            | Body::Elsewhere(_)
+            | Body::Searched(_)
+            | Body::Modified(_)
+            | Body::Disconnection(_)
+            | Body::Aside) => return Err(mismatch(&other)),
         }
         // Whatever lies behind the answer came before TLS, and would be taken for the server's word.
         if self.inbox.is_empty() { Ok(()) } else { Err(Trouble::Injected) }
@@ -109,7 +115,13 @@ impl Connection {
                 code::INVALID_CREDENTIALS => Err(Trouble::Credentials { user: user.to_owned(), outcome }),
                 _ => Err(Trouble::from_outcome(outcome)),
             },
-            other => Err(mismatch(&other)),
+            other @ (Body::Entry(_)
+            | Body::Elsewhere(_)
+            | Body::Searched(_)
+            | Body::Modified(_)
+            | Body::Extended(_)
+            | Body::Disconnection(_)
+            | Body::Aside) => Err(mismatch(&other)),
         }
     }
 
@@ -208,7 +220,13 @@ impl Connection {
                     }
                     done(modify, outcome);
                 }
-                other => return Err(mismatch(&other)),
+                other @ (Body::Bound(_)
+                | Body::Entry(_)
+                | Body::Elsewhere(_)
+                | Body::Searched(_)
+                | Body::Extended(_)
+                | Body::Disconnection(_)
+                | Body::Aside) => return Err(mismatch(&other)),
             }
         }
     }
