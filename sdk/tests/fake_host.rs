@@ -266,6 +266,21 @@ fn a_peer_may_speak_first() {
     assert_eq!(tcp.read_exact(11, WAIT).unwrap_err().code, "closed-early");
 }
 
+#[test]
+fn a_peer_may_be_slow() {
+    let host = FakeHost::install();
+    host.tcp("slow", 25, |data: &mut Vec<u8>| std::mem::take(data));
+    host.tcp_read_max(1);
+    host.tcp_read_takes(WAIT / 2);
+    let tcp = Tcp::connect("slow", 25, WAIT).unwrap();
+    tcp.write(b"abc", WAIT).unwrap();
+    let began = mainstay_sdk::clock::monotonic();
+    assert_eq!(tcp.read_exact(2, WAIT).unwrap(), b"ab");
+    assert_eq!(mainstay_sdk::clock::monotonic() - began, WAIT);
+    assert_eq!(tcp.read(1, WAIT / 4).unwrap_err().kind, FaultKind::Timeout);
+    assert_eq!(tcp.read(1, WAIT).unwrap(), b"c", "it is only late");
+}
+
 /// Every `FaultKind::KIND, "code"` in the source files of a folder and those in it, as `KIND code`.
 fn said_in(folder: &Path) -> BTreeSet<String> {
     let mut said = BTreeSet::new();

@@ -72,6 +72,7 @@ struct State {
     udp: Vec<UdpSocket>,
     sockets_open: usize,
     tcp_read_max: usize,
+    tcp_read_ms: u64,
     secrets: BTreeMap<String, Vec<u8>>,
     store: BTreeMap<String, Vec<u8>>,
     unix_ms: u64,
@@ -100,6 +101,7 @@ impl Host {
                 udp: Vec::new(),
                 sockets_open: 0,
                 tcp_read_max: usize::MAX,
+                tcp_read_ms: 0,
                 secrets: BTreeMap::new(),
                 store: BTreeMap::new(),
                 unix_ms: UNIX_MS,
@@ -244,6 +246,10 @@ impl Host {
         self.state.borrow_mut().tcp_read_max = bytes;
     }
 
+    pub(super) fn set_tcp_read_ms(&self, ms: u64) {
+        self.state.borrow_mut().tcp_read_ms = ms;
+    }
+
     pub(crate) fn tcp_open(&self, host: &str, port: u16) -> Result<usize, Fault> {
         let mut state = self.state.borrow_mut();
         let listener = state.tcp_peers.get(&(host.to_owned(), port));
@@ -313,19 +319,25 @@ impl Host {
         refusals::read(max)?;
         let mut state = self.state.borrow_mut();
         let most = state.tcp_read_max.min(max.min(refusals::READ_BYTES_MAX) as usize);
+        let takes_ms = state.tcp_read_ms;
         let connection = &mut state.tcp[id];
         if connection.dead {
             return Err(dead());
         }
-        if !connection.readable.is_empty() {
+        if !connection.readable.is_empty() && takes_ms <= u64::from(timeout_ms) {
             let count = most.min(connection.readable.len());
-            return Ok(connection.readable.drain(..count).collect());
+            let bytes = connection.readable.drain(..count).collect();
+            drop(state);
+            self.advance_ms(takes_ms);
+            return Ok(bytes);
         }
-        if let Some(fault) = connection.fault.take() {
-            return Err(fault);
-        }
-        if connection.closed {
-            return Ok(Vec::new());
+        if connection.readable.is_empty() {
+            if let Some(fault) = connection.fault.take() {
+                return Err(fault);
+            }
+            if connection.closed {
+                return Ok(Vec::new());
+            }
         }
         drop(state);
         self.advance_ms(u64::from(timeout_ms));

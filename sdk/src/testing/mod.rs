@@ -372,6 +372,12 @@ impl FakeHost {
         self.host.set_tcp_read_max(bytes);
     }
 
+    /// Each read of a TCP connection that gives bytes takes so long. With [`FakeHost::tcp_read_max`] it makes a peer that
+    /// sends its bytes slowly, one by one.
+    pub fn tcp_read_takes(&self, time: Duration) {
+        self.host.set_tcp_read_ms(u64::from(crate::ms(time)));
+    }
+
     /// A granted secret.
     pub fn secret(&self, name: &str, value: impl Into<Vec<u8>>) {
         self.host.define_secret(name, value.into());

@@ -52,13 +52,22 @@ pub fn mainstay<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Said {
 /// When it cannot be started or does not end in time.
 #[track_caller]
 pub fn run(command: &mut Command) -> Said {
+    run_within(Duration::from_secs(COMMAND_S_MAX), command)
+}
+
+/// Runs a command to its end, for at most `limit`.
+///
+/// # Panics
+/// When it cannot be started or does not end in time.
+#[track_caller]
+pub fn run_within(limit: Duration, command: &mut Command) -> Said {
     let what = format!("{command:?}");
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.unwrap_or_else(|error| panic!("{what}: {error}"));
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid is an i32 in Linux"));
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match ended.recv_timeout(Duration::from_secs(COMMAND_S_MAX)) {
+    match ended.recv_timeout(limit) {
         Ok(Ok(output)) => Said {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -68,7 +77,7 @@ pub fn run(command: &mut Command) -> Said {
         Err(_) => {
             // Not waited for yet, so the id is still its own.
             let _ = kill(pid, Signal::SIGKILL);
-            panic!("{what} did not end within {COMMAND_S_MAX} s");
+            panic!("{what} did not end within {:.0} s", limit.as_secs_f64());
         }
     }
 }
