@@ -26,9 +26,10 @@ pub const fn seeds(bug: Bug) -> u64 {
         | Bug::FlushHere
         | Bug::GoodInResync
         | Bug::LogBelieved
-        | Bug::PermitIgnored
-        | Bug::WholeUnflushed => 1_000,
+        | Bug::PermitIgnored => 1_000,
         // It takes a crash within the few ms in which the generation is being written, where nobody can be marked.
         Bug::GenerationLate => 5_000,
+        // It takes a crash between the end of a resync and the next flush, of which there is one before most of what follows.
+        Bug::WholeUnflushed => 5_000,
     }
 }
