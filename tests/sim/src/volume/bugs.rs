@@ -22,11 +22,7 @@ pub const fn seeds(bug: Bug) -> u64 {
         | Bug::OutdatedPromoted
         | Bug::OwnBitsOnly
         | Bug::StillExclusive => 200,
-        Bug::ClearedEarly
-        | Bug::FlushHere
-        | Bug::GoodInResync
-        | Bug::LogBelieved
-        | Bug::PermitIgnored => 1_000,
+        Bug::ClearedEarly | Bug::FlushHere | Bug::GoodInResync | Bug::LogBelieved | Bug::PermitIgnored => 1_000,
         // It takes a crash within the few ms in which the generation is being written, where nobody can be marked.
         Bug::GenerationLate => 5_000,
         // It takes a crash between the end of a resync and the next flush, of which there is one before most of what follows.
