@@ -49,8 +49,9 @@ pub(super) fn run(effort: Effort) -> Result<Report, Trouble> {
     let mut report = Report::default();
     report.notes.push(format!("on {}; all past the page cache, all over Unix sockets", machine::file_system(folder)));
     let missing = qemu::missing();
-    let with_peers = missing.is_none();
-    report.missing.extend(missing);
+    // Whether they work is looked at with whatever version there is; measured beside the others they are only as they should be.
+    let with_peers = missing.is_none() || (effort == Effort::Tiny && qemu::is_installed());
+    report.missing.extend(missing.filter(|_| !with_peers));
     let keys = Keys::new(folder.join("keys"))?;
     let bench = Bench { fio, folder, effort, size: effort.pick(64, 1024, 1024) * MIB, with_peers };
     bench.mirrors("volume-mirror", Line::Tls(&keys), &mut report)?;

@@ -48,13 +48,21 @@ pub struct Qemu {
     _monitor: Option<Monitor>,
 }
 
+const PROGRAMS: [&str; 2] = ["qemu-nbd", "qemu-storage-daemon"];
+
+/// Whether they are installed, in whatever version.
+#[must_use]
+pub fn is_installed() -> bool {
+    PROGRAMS.into_iter().all(|program| installed(program).is_some())
+}
+
 /// What is said of them when they are not there as they have to be; none: they are.
 #[must_use]
 pub fn missing() -> Option<String> {
-    for program in ["qemu-nbd", "qemu-storage-daemon"] {
-        if installed(program).is_none() {
-            return Some(INSTALL.to_owned());
-        }
+    if !is_installed() {
+        return Some(INSTALL.to_owned());
+    }
+    for program in PROGRAMS {
         let said = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         if !version(&said).is_some_and(|version| version >= VERSION_MIN) {

@@ -28,7 +28,7 @@ fn be_a_daemon() {
     }
 }
 
-/// How much later than `due` it was, in ms; a file's time stamp may be 4 ms old.
+/// How much later than `due` it was, in ms. What is due at a time in ms may be one earlier than what was counted to it.
 fn late_ms(fenced: SystemTime, due: SystemTime) -> i128 {
     let ns = |time: SystemTime| {
         i128::try_from(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(i128::MAX)
@@ -44,7 +44,7 @@ fn a_daemon_that_is_killed_or_stopped_is_fenced_in_time() {
         let mut daemon = stage.daemon_process(1_500);
         daemon.signal(signal);
         let fenced = stage.wait_until_fenced();
-        assert!(late_ms(fenced, began) >= 1_496, "{signal:?}: not before it is due\n{}", stage.log());
+        assert!(late_ms(fenced, began) >= 1_499, "{signal:?}: not before it is due\n{}", stage.log());
         assert_eq!(stage.fenced(), ["fenced a of lab"]);
         if signal == Signal::SIGSTOP {
             // Its daemon is there, so it stays; and waits without using up a processor that it has before all others.
@@ -109,7 +109,7 @@ fn it_acts_within_milliseconds_also_on_a_busy_machine() {
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         println!("the command has run, in ms after it was due: {late:?}");
-        assert!(late.iter().all(|late| *late >= -4), "{late:?}");
+        assert!(late.iter().all(|late| *late >= -1), "{late:?}");
         if may_go_first {
             assert!(late.iter().all(|late| *late <= 50), "{late:?}");
         }
@@ -152,7 +152,7 @@ fn one_that_is_killed_is_replaced_and_the_new_one_knows() {
     );
     assert_ne!(stage.guardian(), first);
     drop(daemon);
-    assert!(late_ms(stage.wait_until_fenced(), due) >= -4);
+    assert!(late_ms(stage.wait_until_fenced(), due) >= -1);
     assert_eq!(stage.fenced().len(), 1);
 }
 

@@ -34,7 +34,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// The fence writes down that it was there.
     pub(crate) fn new() -> Self {
-        Self::with("#!/bin/sh\necho fenced $MAINSTAY_NODE of $MAINSTAY_CLUSTER >> \"${0%/*}/fenced\"\n")
+        // The time stamp of a file would be that of the kernel's last tick, of which some are late on a virtual machine.
+        Self::with(
+            "#!/bin/sh\n[ -e \"${0%/*}/at\" ] || date +%s%N > \"${0%/*}/at\"\n\
+             echo fenced $MAINSTAY_NODE of $MAINSTAY_CLUSTER >> \"${0%/*}/fenced\"\n",
+        )
     }
 
     /// With this script for a fence.
@@ -59,8 +63,8 @@ impl Stage {
     #[track_caller]
     pub(crate) fn wait_until_fenced(&self) -> SystemTime {
         wait_until(WAIT_LIMIT, "the node to be fenced", || !self.fenced().is_empty());
-        let trace = fs::metadata(self.folder.join("fenced"));
-        trace.and_then(|trace| trace.modified()).expect("it is there")
+        let at = fs::read_to_string(self.folder.join("at")).expect("it is written before");
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(at.trim().parse().expect("date tells nanoseconds"))
     }
 
     pub(crate) fn log(&self) -> String {
