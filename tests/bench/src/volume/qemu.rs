@@ -65,7 +65,7 @@ pub fn missing() -> Option<String> {
     for program in PROGRAMS {
         let said = Command::new(program).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
-        if !version(&said).is_some_and(|version| version >= VERSION_MIN) {
+        if version(&said).is_none_or(|version| version < VERSION_MIN) {
             return Some(format!(
                 "{INSTALL}; here is {}",
                 said.lines().next().unwrap_or("one that does not tell its version")
