@@ -4,6 +4,45 @@ use std::time::Duration;
 
 use crate::{Fault, FaultKind, seam};
 
+/// A host and a port, as they are granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// Of TCP or UDP.
+    pub port: u16,
+}
+
+impl Address {
+    /// Reads `host`, `host:port`, an IPv6 address as it is, or one in brackets with or without a port. None: it is nothing of
+    /// that sort.
+    #[must_use]
+    pub fn read(text: &str, default_port: u16) -> Option<Self> {
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (host, Some(port)),
+                Some(_) | None => (text, None),
+            }
+        };
+        let port = port.map_or(Some(default_port), |port| port.parse().ok().filter(|port| *port > 0))?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%".contains(c);
+        (!host.is_empty() && host.chars().all(plain)).then(|| Self { host: host.to_owned(), port })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// How a connection is secured. All three are names, none is a secret itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {

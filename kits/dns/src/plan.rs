@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_sdk::Span;
+use mainstay_sdk::net::Address;
 use mainstay_sdk::prelude::*;
 
 use crate::message;
@@ -39,20 +40,11 @@ pub(crate) struct Zone {
     /// Its name.
     pub(crate) name: DnsName,
     /// Who takes updates for it: at least one.
-    pub(crate) servers: Vec<Server>,
+    pub(crate) servers: Vec<Address>,
     /// What signs them.
     pub(crate) key: Option<KeyName>,
     /// What it holds while this node is in service.
     pub(crate) sets: Vec<Set>,
-}
-
-/// A name server, as it is granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// Name or address.
-    pub(crate) host: String,
-    /// UDP and TCP.
-    pub(crate) port: u16,
 }
 
 /// A key by its name.
@@ -77,16 +69,6 @@ pub(crate) struct Set {
     pub(crate) ttl_s: u32,
     /// This node's values as record data, sorted; at least one.
     pub(crate) values: Vec<Vec<u8>>,
-}
-
-impl std::fmt::Display for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 impl std::fmt::Display for Set {
@@ -206,8 +188,8 @@ impl Reading<'_> {
         Some(zone)
     }
 
-    fn server(&mut self, text: &str) -> Option<Server> {
-        let server = server(text);
+    fn server(&mut self, text: &str) -> Option<Address> {
+        let server = Address::read(text, PORT);
         if server.is_none() {
             self.wrong("servers", format_args!("{text:?} is neither host nor host:port"));
         }
@@ -315,22 +297,6 @@ fn ttl_s(ttl: Option<Span>) -> Result<u32, String> {
     u32::try_from(ms / 1_000).map_err(|_| format!("a TTL of {ttl} cannot be"))
 }
 
-/// `host`, `host:port`, an IPv6 address as it is, or one in brackets with or without a port.
-fn server(text: &str) -> Option<Server> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) if !port.contains(':') => (host, Some(port)),
-            Some(_) | None => (text, None),
-        }
-    };
-    let port = port.map_or(Some(PORT), |port| port.parse().ok().filter(|port| *port > 0))?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%".contains(c);
-    (!host.is_empty() && host.chars().all(plain)).then(|| Server { host: host.to_owned(), port })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,7 +368,7 @@ mod tests {
         }))
         .unwrap();
         let [reverse, forward] = &plan.zones[..] else { panic!("two zones") };
-        assert_eq!(forward.servers[1], Server { host: "ns.example.org".into(), port: 5353 });
+        assert_eq!(forward.servers[1], Address { host: "ns.example.org".into(), port: 5353 });
         assert_eq!(forward.key.as_ref().unwrap().secret, "s");
         assert_eq!(forward.sets[0].ttl_s, 300);
         assert_eq!(reverse.servers[0].to_string(), "[2001:db8::53]:53");
@@ -416,7 +382,11 @@ mod tests {
     #[test]
     fn servers_read_as_they_are_granted() {
         let check = |text: &str, expected: Option<(&str, u16)>| {
-            assert_eq!(server(text), expected.map(|(host, port)| Server { host: host.into(), port }), "{text}");
+            assert_eq!(
+                Address::read(text, PORT),
+                expected.map(|(host, port)| Address { host: host.into(), port }),
+                "{text}"
+            );
         };
         check("192.0.2.53", Some(("192.0.2.53", 53)));
         check("192.0.2.53:5353", Some(("192.0.2.53", 5353)));

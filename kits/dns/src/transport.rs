@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use domain::base::Message;
 use domain::base::iana::Rcode;
-use mainstay_sdk::net::{Tcp, Udp};
+use mainstay_sdk::net::{Address, Tcp, Udp};
 use mainstay_sdk::prelude::*;
 
 use crate::message::{MESSAGE_BYTES_MAX, Request};
-use crate::plan::Server;
 use crate::reply::{Ignored, Judged, judge};
 use crate::trouble::{Asked, Trouble};
 use crate::tsig::Key;
@@ -44,7 +43,7 @@ enum Heard {
 /// One message, and what belongs to it.
 pub(crate) struct Exchange<'a> {
     /// Where to.
-    pub(crate) server: &'a Server,
+    pub(crate) server: &'a Address,
     /// What.
     pub(crate) request: &'a Request,
     /// What signed it.

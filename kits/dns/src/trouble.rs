@@ -4,9 +4,9 @@
 //! the same. How many servers there are, and in which order they are tried, is not known here.
 
 use domain::base::iana::{Rcode, TsigRcode};
+use mainstay_sdk::net::Address;
 use mainstay_sdk::prelude::*;
 
-use crate::plan::Server;
 use crate::reply::Ignored;
 use crate::tsig::{FUDGE_S, Key};
 
@@ -263,7 +263,7 @@ pub(crate) struct Failure {
     /// What was tried, on what.
     pub(crate) doing: String,
     /// What became of it at each server, in the order they were tried; at least one.
-    pub(crate) troubles: Vec<(Server, Trouble)>,
+    pub(crate) troubles: Vec<(Address, Trouble)>,
 }
 
 impl Failure {
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_a_server_said_is_worth_more_than_silence() {
-        let server = |host: &str| Server { host: host.into(), port: 53 };
+        let server = |host: &str| Address { host: host.into(), port: 53 };
         let refusal = Trouble::Refusal { rcode: Rcode::REFUSED, asked: Asked::UnsignedUpdate, proven: true };
         let failure = Failure {
             doing: "update the zone example.org".into(),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use domain::base::Message;
 use domain::base::iana::{Rcode, Rtype};
-use mainstay_sdk::net::Udp;
+use mainstay_sdk::net::{Address, Udp};
 use mainstay_sdk::prelude::*;
 
 use crate::message::{self, Request};
 use crate::params::RecordType;
-use crate::plan::{Server, Set, Zone};
+use crate::plan::{Set, Zone};
 use crate::reply::{self, Seen};
 use crate::transport::Exchange;
 use crate::trouble::{Asked, Failure, Trouble};
@@ -83,7 +83,7 @@ impl<'a> Session<'a> {
     }
 
     /// The server that answered last, or the first one.
-    pub(crate) fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Address {
         &self.zone.servers[self.first]
     }
 

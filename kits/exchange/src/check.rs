@@ -12,8 +12,6 @@ use crate::protocol::{self, Bad, Depth, Login};
 use crate::recover::NOT_MOUNTED;
 use crate::services::{Judged, View};
 
-/// What is kept of a call's time to say what came of it.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long is waited between two looks at what does not greet yet.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -61,7 +59,7 @@ pub(crate) fn look(plan: &Plan, depth: Depth) -> Result<Vec<(&Endpoint, Seen)>, 
     let mut seen = Vec::new();
     for (index, endpoint) in plan.endpoints.iter().enumerate() {
         let share = u32::try_from(plan.endpoints.len() - index).unwrap_or(u32::MAX);
-        let time_max = clock::remaining().saturating_sub(ANSWER) / share;
+        let time_max = crate::time_left() / share;
         seen.push((endpoint, protocol::look(endpoint, depth, login.as_ref(), time_max)?));
     }
     Ok(seen)
@@ -69,7 +67,7 @@ pub(crate) fn look(plan: &Plan, depth: Depth) -> Result<Vec<(&Endpoint, Seen)>, 
 
 /// Waits until all of them greet.
 pub(crate) fn wait_for_greetings(plan: &Plan) -> Result<(), Error> {
-    let until = clock::monotonic() + plan.greet_within.min(clock::remaining().saturating_sub(ANSWER));
+    let until = clock::monotonic() + plan.greet_within.min(crate::time_left());
     for endpoint in &plan.endpoints {
         loop {
             let left = until.saturating_sub(clock::monotonic());

@@ -22,6 +22,8 @@ pub use params::{
 };
 pub use versions::{Known, Need, Protocol, Version};
 
+use std::time::Duration;
+
 use databases::Brought;
 use mainstay_sdk::prelude::*;
 use plan::Plan;
@@ -132,6 +134,14 @@ fn dismount(ctx: &Context<ExchangeParams>, plan: &Plan) -> Result<u32, Error> {
             Ok(0)
         }
     }
+}
+
+/// What is kept of a call's time to say what came of it.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What the call has left for what it does.
+fn time_left() -> Duration {
+    clock::remaining().saturating_sub(ANSWER)
 }
 
 /// Tells the answer to this question from any other.

@@ -12,8 +12,6 @@ use mainstay_sdk::service::{Standing, StartType, State};
 use crate::plan::{Plan, Service};
 use crate::versions::Need;
 
-/// What is kept of a call's time to say what came of it.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How many services a summary names. The rest is counted.
 const NAMED_COUNT_MAX: usize = 3;
 
@@ -231,7 +229,7 @@ fn end(plan: &Plan, service: &Service, fault: Fault, done: &mut Stopped) -> Resu
 
 /// What a service may take: its own time, or what the call has left.
 fn time_for(service: &Service, done: &[String]) -> Result<Duration, Error> {
-    let left = clock::remaining().saturating_sub(ANSWER);
+    let left = crate::time_left();
     if left.is_zero() {
         let message =
             format!("the call's time is over before the turn of {}: give the operation more time", service.name);

@@ -22,8 +22,6 @@ const MARKER: &str = "mainstay-answer ";
 const MESSAGE_BYTES_MAX: usize = 256;
 /// How much of its output is kept, in bytes: the answer is of a few KiB, with the names of 64 databases.
 const OUTPUT_BYTES_MAX: u32 = 256 * 1024;
-/// What is kept of a call's time to say what came of it.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -135,7 +133,7 @@ impl Answer {
 /// Runs the cmdlets. What is asked is in `id`, unique for each question of a call.
 pub(crate) fn ask(of: &Portability, id: &str, action: Action, time_max: Duration) -> Result<Answer, Error> {
     let doing = |error: Error| error.doing(action.doing()).detail("program", &of.program);
-    let time = time_max.min(clock::remaining().saturating_sub(ANSWER));
+    let time = time_max.min(crate::time_left());
     if time.is_zero() {
         let message = "the call's time is over before the cmdlets can be run: give the operation more time";
         return Err(doing(Error::timeout("no-time", message).here().no_effect()));

@@ -5,12 +5,14 @@
 //! * [`app`]: an application with the four programs that the GenApp kit runs, as they are written for LifeKeeper.
 //!   They write down when they begin and end, and can be made slow, to fail and to hang while they are used.
 //! * [`cli`]: the binary, run and waited for. [`api`]: its daemon's socket, spoken to byte by byte.
+//! * [`caller`]: no binary at all, but one kit in the real runtime, for what a kit does to others.
 //!
-//! Nothing here knows the insides of the host: what it knows of a node it asks the binary or the socket, and what
-//! it knows of an application it reads from the application's own log.
+//! But for that, nothing here knows the insides of the host: what it knows of a node it asks the binary or the socket, and
+//! what it knows of an application it reads from the application's own log.
 
 pub mod api;
 pub mod app;
+pub mod caller;
 pub mod cli;
 pub mod cluster;
 pub mod node;

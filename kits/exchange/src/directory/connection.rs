@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mainstay_sdk::net::{Tcp, Tls};
+use mainstay_sdk::net::{Address, Tcp, Tls};
 use mainstay_sdk::prelude::*;
 
 use super::message::{self, Body, Change, Entry, Outcome, Reply, Search};
 use super::params::Security;
-use super::settings::{Server, Settings};
+use super::settings::Settings;
 use super::trouble::{Trouble, code};
 
 /// Bytes asked for in one read.
@@ -26,8 +26,9 @@ const REFERENCES_MAX: usize = 100;
 /// A connection that is bound.
 pub(crate) struct Connection {
     tcp: Tcp,
-    /// What came and is not read yet.
+    /// What came, and how much of it is read.
     inbox: Vec<u8>,
+    read: usize,
     /// The number of the newest request.
     id: i64,
     /// For one answer.
@@ -59,14 +60,14 @@ pub(crate) struct Modify {
 impl Connection {
     /// Connects, secures, and says who asks.
     pub(crate) fn open(
-        server: &Server,
+        server: &Address,
         settings: &Settings,
         password: &secret::Secret,
         end: Duration,
     ) -> Result<Self, Trouble> {
         let left = left(clock::monotonic() + settings.answer, end)?;
         let tcp = Tcp::connect(&server.host, server.port, left).map_err(|fault| Trouble::from_fault(fault, left))?;
-        let mut it = Self { tcp, inbox: Vec::new(), id: 0, answer: settings.answer, end };
+        let mut it = Self { tcp, inbox: Vec::new(), read: 0, id: 0, answer: settings.answer, end };
         match settings.tls {
             Security::StartTls => {
                 it.start_tls()?;
@@ -94,10 +95,10 @@ impl Connection {
             | Body::Aside) => return Err(mismatch(&other)),
         }
         // Whatever lies behind the answer came before TLS, and would be taken for the server's word.
-        if self.inbox.is_empty() { Ok(()) } else { Err(Trouble::Injected) }
+        if self.unread().is_empty() { Ok(()) } else { Err(Trouble::Injected) }
     }
 
-    fn secure(&self, server: &Server, settings: &Settings) -> Result<(), Trouble> {
+    fn secure(&self, server: &Address, settings: &Settings) -> Result<(), Trouble> {
         let mut tls = Tls::new(settings.server_name.as_ref().unwrap_or(&server.host));
         if let Some(secret) = &settings.trust {
             tls = tls.trust(secret);
@@ -273,16 +274,23 @@ impl Connection {
         Err(Trouble::Endless("things aside"))
     }
 
+    fn unread(&self) -> &[u8] {
+        self.inbox.get(self.read..).unwrap_or_default()
+    }
+
     /// One whole message.
     fn receive(&mut self, by: Duration) -> Result<Reply, Trouble> {
         loop {
-            if let Some(length) = message::length(&self.inbox)?
-                && length <= self.inbox.len()
+            let unread = self.unread();
+            if let Some(length) = message::length(unread)?
+                && let Some(message) = unread.get(..length)
             {
-                let rest = self.inbox.split_off(length);
-                let message = std::mem::replace(&mut self.inbox, rest);
-                return Ok(message::read(&message)?);
+                let reply = message::read(message)?;
+                self.read += length;
+                return Ok(reply);
             }
+            self.inbox.drain(..self.read);
+            self.read = 0;
             let left = left(by, self.end).map_err(|_| Trouble::Silent(self.answer.as_millis()))?;
             let piece = self.tcp.read(READ_BYTES_MAX, left).map_err(|fault| Trouble::from_fault(fault, self.answer))?;
             if piece.is_empty() {

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use mainstay_sdk::net::Address;
 use mainstay_sdk::prelude::*;
 
 use super::connection::Connection;
-use super::settings::{Server, Settings};
+use super::settings::Settings;
 use super::trouble::{Failure, Then, Trouble};
 
 /// What is kept of the call's time for saying how it ended, in ms.
@@ -59,7 +60,7 @@ impl<'a> Session<'a> {
     }
 
     /// The server that was asked last.
-    pub(crate) fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Address {
         &self.settings.servers[self.at]
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mainstay_sdk::net::Address;
 use mainstay_sdk::prelude::*;
 
 use super::params::{DirectoryParams, Security};
@@ -27,30 +28,11 @@ const BATCH_MAX: u16 = 100;
 /// The longest name of an account, or distinguished name, in bytes: Active Directory's own are shorter.
 const NAME_BYTES_MAX: usize = 2_048;
 
-/// A server, as it is granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Server {
-    /// Name or address.
-    pub(crate) host: String,
-    /// TCP.
-    pub(crate) port: u16,
-}
-
-impl std::fmt::Display for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
 /// What is asked for, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Whom to ask, in this order; at least one.
-    pub(crate) servers: Vec<Server>,
+    pub(crate) servers: Vec<Address>,
     /// How connections are secured.
     pub(crate) tls: Security,
     /// The name in every server's certificate; none: the host.
@@ -88,7 +70,7 @@ impl Settings {
         let default_port = if params.tls == Security::Ldaps { PORT_TLS } else { PORT };
         let mut servers = Vec::new();
         for text in &params.servers {
-            match server(text, default_port) {
+            match Address::read(text, default_port) {
                 Some(server) => servers.push(server),
                 None => problems.push(format!("directory.servers: {text:?} is neither host nor host:port")),
             }
@@ -144,22 +126,6 @@ impl Settings {
             batch: usize::from(batch),
         })
     }
-}
-
-/// `host`, `host:port`, an IPv6 address as it is, or one in brackets with or without a port.
-fn server(text: &str, default_port: u16) -> Option<Server> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) if !port.contains(':') => (host, Some(port)),
-            Some(_) | None => (text, None),
-        }
-    };
-    let port = port.map_or(Some(default_port), |port| port.parse().ok().filter(|port| *port > 0))?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:%".contains(c);
-    (!host.is_empty() && host.chars().all(plain)).then(|| Server { host: host.to_owned(), port })
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! Each has a code that stays and says what to do about it. How many servers there are, and how long there is, is not
 //! known here.
 
+use mainstay_sdk::net::Address;
 use mainstay_sdk::prelude::*;
 
 use super::message::{Garbage, Outcome};
-use super::settings::Server;
 
 /// Result codes of RFC 4511, appendix A, that mean something of their own here.
 pub(crate) mod code {
@@ -308,7 +308,7 @@ pub(crate) struct Failure {
     /// What was tried, on what.
     pub(crate) doing: String,
     /// What became of it at each server, the newest of each, in the order of the params; at least one.
-    pub(crate) troubles: Vec<(Server, Trouble)>,
+    pub(crate) troubles: Vec<(Address, Trouble)>,
 }
 
 impl Failure {
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_a_server_said_is_worth_more_than_silence() {
-        let server = |host: &str| Server { host: host.into(), port: 389 };
+        let server = |host: &str| Address { host: host.into(), port: 389 };
         let failure = Failure {
             doing: "look for EX01".into(),
             troubles: vec![

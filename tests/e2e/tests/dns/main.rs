@@ -11,8 +11,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mainstay_runtime::{Effect, ErrorKind, Health, KitError, Operation, Retry, Verdict};
+use mainstay_test_e2e::caller::Caller;
 use mainstay_test_support::{Guard, Port, WAIT_LIMIT, kit, require_or_skip};
-use node::{KIT_VARIABLE, Node, WRONG_SECRET, params, params_at};
+use node::{KIT_VARIABLE, WRONG_SECRET, for_server, granted, params, params_at};
 use serde_json::{Value, json};
 use servers::{KEYS, Kind, NameServer, POWERLESS_KEY, REVERSE, Takes, ZONE};
 
@@ -59,14 +60,14 @@ fn says(error: &KitError, words: &str) {
 }
 
 #[track_caller]
-fn healthy(node: &Node, params: &Value) {
+fn healthy(node: &Caller, params: &Value) {
     let report = node.check(params);
     assert_eq!((report.health, report.code.as_str()), (Health::Healthy, "ok"), "{report:?}");
 }
 
 fn an_update_is_seen_by_others(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let params = params(&server, json!({}));
     assert_eq!(server.ask(MAIL, "A"), [""; 0]);
     assert_eq!(node.check(&params).health, Health::Stopped);
@@ -86,7 +87,7 @@ fn an_update_is_seen_by_others(kind: Kind) {
 
 fn every_type_is_written(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let params = params(
         &server,
         json!({ "ttl": "2m", "records": {
@@ -115,7 +116,7 @@ fn every_type_is_written(kind: Kind) {
 
 fn every_algorithm_signs(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     for (index, (name, algorithm, _)) in KEYS.into_iter().enumerate() {
         let address = format!("192.0.2.{index}");
         let params = params(
@@ -132,7 +133,7 @@ fn every_algorithm_signs(kind: Kind) {
 
 fn another_nodes_values_are_replaced_and_never_deleted(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let (one, two) = (Node::for_server(&server), Node::for_server(&server));
+    let (one, two) = (for_server(&server), for_server(&server));
     let ones = params(&server, json!({}));
     let twos = params(&server, json!({ "records": { "mail": { "type": "A", "values": ["198.51.100.10"] } } }));
     one.restore(&ones);
@@ -161,7 +162,7 @@ fn another_nodes_values_are_replaced_and_never_deleted(kind: Kind) {
 
 fn a_name_that_is_kept_is_never_missing(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let (one, two) = (Node::for_server(&server), Node::for_server(&server));
+    let (one, two) = (for_server(&server), for_server(&server));
     let ones = params(&server, json!({ "on-remove": "keep" }));
     let twos = params(
         &server,
@@ -183,7 +184,7 @@ fn a_name_that_is_kept_is_never_missing(kind: Kind) {
 
 fn forward_and_reverse_zone_move_together(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let params = params(
         &server,
         json!({ "zone": null, "records": null, "zones": {
@@ -201,7 +202,7 @@ fn forward_and_reverse_zone_move_together(kind: Kind) {
 
 fn what_somebody_changed_is_seen_and_mended(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let (node, somebody) = (Node::for_server(&server), Node::for_server(&server));
+    let (node, somebody) = (for_server(&server), for_server(&server));
     let ours = params(&server, json!({}));
     node.restore(&ours);
     somebody.restore(&params(&server, json!({ "ttl": "1h" })));
@@ -219,7 +220,7 @@ fn what_somebody_changed_is_seen_and_mended(kind: Kind) {
 
 fn a_wrong_key_is_told(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let (good, ..) = KEYS[0];
     let with = |name: &str, algorithm: &str, secret: &str| {
         params(&server, json!({ "key": { "name": name, "algorithm": algorithm, "secret": secret } }))
@@ -275,7 +276,7 @@ fn a_clock_that_is_wrong_is_told_with_both_times(kind: Kind) {
 }
 
 fn with_a_wrong_clock(address: &str) {
-    let node = Node::granted(&[address.to_owned()]);
+    let node = granted(&[address.to_owned()]);
     let params = params_at(address, json!({}));
     assert_eq!(node.check(&params).health, Health::Stopped, "a question has no clock");
     let error = node.error(Operation::Restore, &params);
@@ -290,7 +291,7 @@ fn with_a_wrong_clock(address: &str) {
 fn without_a_key_it_depends_on_the_server(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
     let unsigned = params(&server, json!({ "key": null }));
-    let error = Node::for_server(&server).error(Operation::Restore, &unsigned);
+    let error = for_server(&server).error(Operation::Restore, &unsigned);
     match kind {
         Kind::Bind => is(&error, ErrorKind::Denied, "refused", Retry::Elsewhere, Effect::None),
         Kind::Knot => is(&error, ErrorKind::Failed, "not-auth", Retry::Nowhere, Effect::None),
@@ -299,7 +300,7 @@ fn without_a_key_it_depends_on_the_server(kind: Kind) {
     assert_eq!(server.ask(MAIL, "A"), [""; 0]);
 
     let Some(server) = NameServer::start(kind, Takes::Local) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let unsigned = params(&server, json!({ "key": null }));
     node.restore(&unsigned);
     assert_eq!(server.ask(MAIL, "A"), ["192.0.2.10"]);
@@ -310,7 +311,7 @@ fn without_a_key_it_depends_on_the_server(kind: Kind) {
 
 fn a_wrong_zone_is_told(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let elsewhere = params(&server, json!({ "zone": "example.com" }));
     for operation in [Operation::QuickCheck, Operation::Restore] {
         let error = node.error(operation, &elsewhere);
@@ -330,7 +331,7 @@ fn a_wrong_zone_is_told(kind: Kind) {
 
 fn an_answer_too_long_for_a_datagram_comes_by_tcp(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let texts: Vec<_> = (0..60).map(|index| format!("{index} {}", "x".repeat(200))).collect();
     let params = params(&server, json!({ "records": { "text": { "type": "TXT", "values": texts } } }));
     node.restore(&params);
@@ -342,7 +343,7 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp(kind: Kind) {
 
 fn what_is_in_the_way_is_told_and_left(kind: Kind) {
     let Some(server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let over_a_cname = params(&server, json!({ "records": { "alias": { "type": "A", "values": ["192.0.2.10"] } } }));
     let over_an_address =
         params(&server, json!({ "records": { "old": { "type": "CNAME", "values": ["mail.example.org"] } } }));
@@ -359,7 +360,7 @@ fn what_is_in_the_way_is_told_and_left(kind: Kind) {
 
 fn a_server_killed_in_between_is_told_and_what_it_took_is_there_again(kind: Kind) {
     let Some(mut server) = NameServer::start(kind, Takes::Signed) else { return };
-    let node = Node::for_server(&server);
+    let node = for_server(&server);
     let params = params(&server, json!({}));
     node.restore(&params);
     server.kill();
@@ -382,7 +383,7 @@ fn the_next_server_does_it_when_the_first_is_dead(kind: Kind) {
     let nobody = Port::reserve().address().to_string();
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let silent = (silent.local_addr().expect("it is bound").to_string(), silent);
-    let node = Node::granted(&[nobody.clone(), silent.0.clone(), server.address()]);
+    let node = granted(&[nobody.clone(), silent.0.clone(), server.address()]);
     let params = params(&server, json!({ "servers": [nobody, silent.0, server.address()] }));
     let done = node.restore(&params);
     assert!(done.details.contains(&("updated".into(), format!("{ZONE} at {}", server.address()))), "{done:?}");
@@ -395,7 +396,7 @@ fn no_server_at_all_is_told_within_the_budget() {
     let nobody = Port::reserve().address().to_string();
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let at = silent.local_addr().expect("it is bound").to_string();
-    let node = Node::granted(&[nobody.clone(), at.clone()]);
+    let node = granted(&[nobody.clone(), at.clone()]);
     let params = json!({
         "zone": ZONE, "servers": [nobody, at], "records": { "mail": { "type": "A", "values": ["192.0.2.10"] } },
     });
@@ -413,7 +414,7 @@ fn no_server_at_all_is_told_within_the_budget() {
 #[test]
 fn a_server_that_is_not_granted_is_told() {
     let granted = Port::reserve().address().to_string();
-    let node = Node::granted(std::slice::from_ref(&granted));
+    let node = node::granted(std::slice::from_ref(&granted));
     let params = json!({
         "zone": ZONE, "servers": [granted, "192.0.2.53"], "records": { "mail": { "type": "A", "values": ["192.0.2.10"] } },
     });
@@ -424,7 +425,7 @@ fn a_server_that_is_not_granted_is_told() {
 
 #[test]
 fn params_that_cannot_be_right_are_told_by_the_schema_with_what_would_be() {
-    let node = Node::granted(&[]);
+    let node = granted(&[]);
     let problems = node.kit.check_params(&json!({
         "zone": ZONE, "servers": ["192.0.2.53"], "key": { "name": "ms-key", "algorithm": "hmac-md5", "secret": "s" },
         "records": {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mainstay_runtime::{Health, Operation, Report, Verdict};
 use mainstay_test_support::guard::Signal;
-use node::Node;
+use node::node_of;
 use serde_json::{Value, json};
 use servers::{Server, Speaks};
 use stack::{DOVECOT, POSTFIX, Passwords, Stack, USER};
@@ -47,7 +47,7 @@ fn is(report: &Report, health: Health, code: &str) {
 #[test]
 fn it_comes_in_service_serves_and_goes_out_of_service() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
-    let node = Node::of(&stack, &[]);
+    let node = node_of(&stack, &[]);
     let params = params(json!({ "protocols": stack.plain(), "test-mailbox": { "user": USER, "secret": "probe" } }));
     is(&node.check(&params), Health::Stopped, "stopped");
     let done = node.restore(&params);
@@ -78,7 +78,7 @@ fn it_comes_in_service_serves_and_goes_out_of_service() {
 #[test]
 fn a_service_stopped_or_killed_is_back_and_the_other_is_not_touched() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
-    let node = Node::of(&stack, &[]);
+    let node = node_of(&stack, &[]);
     let params = params(json!({ "protocols": stack.plain() }));
     node.restore(&params);
     let postfix = stack.systemd.main_pid(POSTFIX);
@@ -105,7 +105,7 @@ fn a_service_stopped_or_killed_is_back_and_the_other_is_not_touched() {
 #[test]
 fn what_hangs_after_it_accepted_is_told_in_time_and_restarted() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
-    let node = Node::of(&stack, &[]);
+    let node = node_of(&stack, &[]);
     let mut protocols = stack.plain();
     for protocol in ["smtp", "pop3", "imap"] {
         protocols[protocol]["timeout"] = json!("1s");
@@ -140,7 +140,7 @@ fn what_hangs_after_it_accepted_is_told_in_time_and_restarted() {
 #[test]
 fn a_service_that_does_not_stop_is_told_and_ended_only_if_it_may_be() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
-    let node = Node::of(&stack, &[]);
+    let node = node_of(&stack, &[]);
     stack.make_dovecot_stubborn();
     let mut params = params(json!({ "protocols": stack.plain(), "timeouts": { DOVECOT: "2s" } }));
     node.restore(&params);
@@ -159,7 +159,7 @@ fn a_service_that_does_not_stop_is_told_and_ended_only_if_it_may_be() {
 #[test]
 fn tls_is_spoken_where_it_is_wanted_and_certificates_are_looked_at() {
     let Some(stack) = Stack::new(Passwords::ThroughTls) else { return };
-    let node = Node::of(&stack, &[]);
+    let node = node_of(&stack, &[]);
     let mailbox = json!({ "user": USER, "secret": "probe" });
     let with = |protocols: Value| params(json!({ "protocols": protocols, "test-mailbox": mailbox }));
     node.restore(&with(stack.plain()));
@@ -197,7 +197,7 @@ fn a_server_that_misbehaves_is_told_apart_within_the_deadline() {
     let servers = [Speaks::Slowly, Speaks::Nothing, Speaks::Wrongly, Speaks::Goodbye, Speaks::Endlessly]
         .map(|how| (how, Server::start(how)));
     let addresses: Vec<String> = servers.iter().map(|(_, server)| server.address()).collect();
-    let node = Node::of(&stack, &addresses);
+    let node = node_of(&stack, &addresses);
     node.restore(&params(json!({})));
     for protocol in ["smtp", "pop3", "imap", "http"] {
         for (how, server) in &servers {
@@ -222,7 +222,7 @@ fn a_server_that_misbehaves_is_told_apart_within_the_deadline() {
 fn a_web_server_is_asked_for_its_page() {
     let Some(stack) = Stack::new(Passwords::InTheClear) else { return };
     let server = Server::start(Speaks::Http);
-    let node = Node::of(&stack, &[server.address()]);
+    let node = node_of(&stack, &[server.address()]);
     node.restore(&params(json!({})));
     let with = |page: &str| {
         let mut params = params(json!({ "protocols": { "http": { "port": server.port(), "path": page } } }));
