@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_sdk::prelude::*;
+use percent_encoding::percent_decode_str;
 
 use super::connection::Modify;
 use super::dn;
@@ -411,32 +412,12 @@ fn is_system_mailbox(entry: &Entry) -> bool {
 fn holds_recipients(url: &str, places: &Places) -> bool {
     let Some(dn) = url.split("://").nth(1).and_then(|rest| rest.split('/').nth(1)) else { return true };
     let dn = dn.split('?').next().unwrap_or_default();
-    let dn = decode(dn);
+    let dn = percent_decode_str(dn).decode_utf8_lossy();
     let zones = dn::parse(&dn).and_then(|parts| parts.into_iter().next());
     let zones = zones.is_some_and(|part| {
         ["domaindnszones", "forestdnszones"].contains(&part.value.to_lowercase().as_str()) && part.attribute == "dc"
     });
     !zones && !dn::within(&dn, &places.configuration)
-}
-
-/// A part of a URL without its escapes.
-fn decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                out.push(byte);
-                rest = &after[2..];
-            }
-            Some(_) | None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
